@@ -1,0 +1,112 @@
+"""What a channel is: it renders a notice once, and hands the same content over until somebody has it.
+
+Rendering is committed before the first attempt, so that a repeat after a crash is the same message with the same
+identity. The link is filled in at the moment of sending: what is stored opens nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from healthd.core.model import Cause, NoticeKind, Target
+
+LINK = "https://healthd.invalid/r/LINK"
+"""Stands in rendered content where the link will be; ``fill`` puts the real one there."""
+
+Content = Mapping[str, str]
+"""What ``render`` made: named parts such as ``subject``, ``text``, ``html``, ``blocks``. Plain text values only."""
+
+Receipt = Mapping[str, str]
+"""What a channel needs to find its own message again, such as Slack's ``channel`` and ``ts``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """The facts that a message tells. All text has passed ``core.text.clean``; times are aware UTC.
+
+    ``link`` is ``LINK`` or ``None`` where no link belongs into the message. ``link_minutes`` is set where the link is
+    the provider's own and lives only that long (``link.mode = "direct"``).
+    """
+
+    id: str
+    kind: NoticeKind
+    step: int
+    target: Target
+    workspace: str
+    platform: str
+    account_ref: str
+    account_name: str
+    account_username: str | None
+    profile: str | None
+    cause: Cause
+    unconfirmed: bool
+    broken_at: datetime
+    created_at: datetime
+    resolved_at: datetime | None = None
+    validity_days: int | None = None
+    link: str | None = LINK
+    link_minutes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One attempt to hand a rendered notice over.
+
+    ``thread`` is the id of the incident's first notice to the same target, ``first`` its receipt; both ``None`` for the
+    first notice itself. ``created_at`` dates the message, the same on every attempt.
+    """
+
+    notice_id: str
+    kind: NoticeKind
+    target: Target
+    content: Content
+    link: str | None
+    created_at: datetime
+    thread: str | None = None
+    first: Receipt | None = None
+
+
+class Retry(Exception):
+    """Not handed over, or nobody knows; try again, ``after`` that many seconds if the other side said so.
+
+    ``reason`` is for operators and must hold no secret, address or link.
+    """
+
+    def __init__(self, reason: str, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.after = after
+
+
+class Dead(Exception):
+    """The other side said *never*: unknown recipient, revoked hook. ``reason`` as for ``Retry``."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Channel(Protocol):
+    """A configured way to reach people."""
+
+    def render(self, notice: Notice) -> Content:
+        """The message for this notice. Pure."""
+
+    async def send(self, delivery: Delivery) -> Receipt:
+        """Hands the message over. Raises ``Retry`` or ``Dead``, nothing else."""
+
+    async def check(self) -> str:
+        """Talks to the other side without telling anybody anything, and says in a line what was found.
+
+        Raises ``Retry`` or ``Dead`` with what is wrong.
+        """
+
+    async def close(self) -> None: ...
+
+
+def fill(part: str, link: str | None, escape: Callable[[str], str] = str) -> str:
+    """The stored part with the real link in it, escaped for where it stands."""
+    return part if link is None else part.replace(LINK, escape(link))

@@ -1,0 +1,1 @@
+"""Social APIs: one file each, all meeting the Protocol in ``base``."""

@@ -1,0 +1,197 @@
+"""What the daemon asks of a social API, and the ways in which an API can fail to answer.
+
+A provider never says *broken* when it means *I could not look*: every answer that is not a well-formed statement about
+the account asked for is a ``ProviderError``, and those change no account's state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar, Protocol
+
+from healthd.core.model import Lane, Observation
+
+
+class ProviderError(Exception):
+    """The API did not answer the question. ``kind`` is a metric label; ``request_id`` is the provider's own."""
+
+    kind: ClassVar[str] = "error"
+    remedy: ClassVar[str] = "Look at the provider's status page; healthd goes on trying."
+
+    def __init__(self, message: str, *, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+
+
+class Unauthorized(ProviderError):
+    """401: the key is wrong or was revoked."""
+
+    kind = "unauthorized"
+    remedy = "Put a valid API key into this workspace's api_key; healthd picks it up at the next start."
+
+
+class PaymentRequired(ProviderError):
+    """402: the workspace's balance does not cover the call."""
+
+    kind = "payment_required"
+    remedy = "Top up the workspace's balance at the provider."
+
+
+class MissingScope(ProviderError):
+    """403: the key may not do this. ``scope`` is the one that the provider named, if it named one."""
+
+    kind = "forbidden"
+    remedy = "Give the API key the scope named in the message."
+
+    def __init__(self, message: str, *, scope: str | None = None, request_id: str | None = None) -> None:
+        super().__init__(message, request_id=request_id)
+        self.scope = scope
+
+
+class NotFound(ProviderError):
+    """404: no such account (or profile) for this key. Proves a removal only together with the inventory."""
+
+    kind = "not_found"
+    remedy = "Nothing to do: the inventory decides whether the account was removed."
+
+
+class Conflict(ProviderError):
+    """409: the profile is paused, so its accounts count as paused."""
+
+    kind = "conflict"
+    remedy = "Resume the profile at the provider if it was paused by mistake."
+
+
+class Unprocessable(ProviderError):
+    """422: the provider understood and refuses; ``code`` is its own word for why."""
+
+    kind = "unprocessable"
+    remedy = "This account may need to be connected anew, with credentials, at the provider."
+
+    def __init__(self, message: str, *, code: str = "", request_id: str | None = None) -> None:
+        super().__init__(message, request_id=request_id)
+        self.code = code
+
+
+class RateLimited(ProviderError):
+    """429: wait ``retry_after`` seconds."""
+
+    kind = "rate_limited"
+    remedy = "healthd waits by itself; lower rate_share if it happens often."
+
+    def __init__(self, message: str, *, retry_after: float, request_id: str | None = None) -> None:
+        super().__init__(message, request_id=request_id)
+        self.retry_after = retry_after
+
+
+class Unavailable(ProviderError):
+    """5xx, a redirect, or no answer at all: time-out, DNS, TLS, reset."""
+
+    kind = "unavailable"
+
+
+class BadAnswer(ProviderError):
+    """An answer that cannot be understood: HTML, truncated, of the wrong shape, about another account."""
+
+    kind = "bad_answer"
+
+
+class ForbiddenLink(ProviderError):
+    """The provider gave a link that leads outside the allowed hosts, or is no plain https address."""
+
+    kind = "forbidden_link"
+    remedy = "If the host is one of the provider's, add it to link.allowed_hosts."
+
+
+class WebhookRefused(Exception):
+    """The signature does not prove that the provider sent this. ``reason`` is a metric label, never shown outside."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class UnparsedWebhook(Exception):
+    """An authentic webhook that cannot be read. It is kept and counted, and nothing follows from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An account as the inventory shows it. ``ref`` is the provider's id, as text."""
+
+    ref: str
+    platform: str
+    name: str
+    username: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A sub-account for an end customer. ``external_id`` is the customer's own id for them."""
+
+    ref: str
+    name: str
+    external_id: str | None
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BulkHealth:
+    """Everything at once.
+
+    ``observations`` are the rows that say one clear thing. ``unclear`` are refs of rows that contradict themselves or
+    use words we do not know: each is to be asked for by itself. ``bad_rows`` could not be read at all.
+    """
+
+    observations: list[Observation]
+    unclear: list[str]
+    bad_rows: int
+    at: datetime
+    asked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An authentic webhook. ``observation`` is ``None`` for events that say nothing of an account's health."""
+
+    name: str
+    event_id: str
+    observation: Observation | None
+    profile: str | None = None
+
+
+class Provider(Protocol):
+    """One workspace at one social API. All methods but ``verify`` and ``parse`` talk to it, in the lane given."""
+
+    def verify(self, headers: Mapping[bytes, bytes] | list[tuple[bytes, bytes]], body: bytes, now: datetime) -> None:
+        """Raises ``WebhookRefused`` unless the raw body carries a valid, fresh signature."""
+
+    def event_id(self, body: bytes) -> str:
+        """The id by which a repeated delivery is recognised; a digest of the body where it carries none."""
+
+    def parse(self, body: bytes, received_at: datetime) -> Event:
+        """Reads a verified body. Raises ``UnparsedWebhook``."""
+
+    async def list_accounts(self, profile: str | None, lane: Lane) -> list[Listed]: ...
+
+    async def health(self, ref: str, profile: str | None, lane: Lane) -> Observation: ...
+
+    async def health_all(self, profile: str | None) -> BulkHealth: ...
+
+    async def mint(self, ref: str, profile: str | None) -> str:
+        """A fresh single-use link that repairs the account: https, on an allowed host (else ``ForbiddenLink``)."""
+
+    async def pause(self, ref: str, profile: str | None) -> None: ...
+
+    async def resume(self, ref: str, profile: str | None) -> None: ...
+
+    def profiles(self) -> AsyncIterator[Profile]: ...
+
+    async def identity(self) -> str:
+        """Whose key this is, for a person to recognise."""
+
+    def session(self) -> AbstractAsyncContextManager[None]:
+        """Opens and closes the connections."""
