@@ -18,7 +18,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def in_words(span: timedelta) -> str:
-    """The span as a person would say it, in its largest sensible unit: ``"3 days"``, ``"an hour"``, ``"20 minutes"``."""
+    """The span as a person would say it, in its largest sensible unit: ``"3 days"``, ``"an hour"``."""
     seconds = max(0, int(span.total_seconds()))
     for name, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= size:

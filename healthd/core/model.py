@@ -14,10 +14,19 @@ PLATFORMS = (
 
 OTHER_PLATFORM = "other"
 
+LOGIN_FAMILIES = {"youtube": "google", "gmb": "google", "facebook": "meta", "instagram": "meta"}
+"""Platforms behind one login: a person who repairs one of them has often repaired the others by the same act."""
+
 
 def platform_label(platform: str) -> str:
     """The platform as a metric label: one of a closed set, so that provider text cannot grow the number of series."""
     return platform if platform in PLATFORMS else OTHER_PLATFORM
+
+
+def login_family(platform: str) -> frozenset[str]:
+    """The platforms that share this one's login, itself among them."""
+    family = LOGIN_FAMILIES.get(platform)
+    return frozenset({platform, *(name for name, other in LOGIN_FAMILIES.items() if family and other == family)})
 
 
 class State(StrEnum):

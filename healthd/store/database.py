@@ -1,0 +1,106 @@
+"""The connection to SQLite: one thread that writes, one that reads, both off the event loop.
+
+One writer makes SQLite's single-writer rule a queue of ours instead of a lock to fight over, and keeps every commit on
+one connection, which is also what its WAL-reset bug (before 3.51.3) asks for: https://sqlite.org/wal.html#walresetbug
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.pool import StaticPool
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+BUSY_TIMEOUT = 5.0
+"""Seconds to wait for another process (a CLI command) that holds the write lock."""
+
+
+class StoreUnavailable(Exception):
+    """The database cannot be written or read just now: full, locked, read-only, gone. Nothing was changed."""
+
+
+def sqlite_engine(url: str, *, readonly: bool = False) -> Engine:
+    """An engine over one connection. ``BEGIN IMMEDIATE``: a transaction that reads and then writes cannot be refused
+    half-way, as a deferred one can in spite of the busy timeout.
+    """
+    engine = create_engine(
+        make_url(url),
+        poolclass=StaticPool,
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT, "isolation_level": None},
+    )
+    pragmas = [
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "temp_store=MEMORY",
+        "cache_size=-16000",
+        *(["query_only=ON"] if readonly else []),
+    ]
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: object) -> None:
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+class Store:
+    """Runs functions of a connection, each in a transaction of its own, off the event loop."""
+
+    def __init__(self, url: str) -> None:
+        self._writer = _Lane(sqlite_engine(url), "store-writer")
+        self._reader = _Lane(sqlite_engine(url, readonly=True), "store-reader")
+
+    async def run(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """``fn(connection, …)`` in a write transaction: committed when this returns, rolled back if it raises.
+
+        Raises ``StoreUnavailable`` when the database refuses, and whatever ``fn`` raises.
+        """
+        return await self._writer.run(lambda connection: fn(connection, *args, **kwargs))
+
+    async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """``fn(connection, …)`` on a connection that cannot write, beside the writer. Raises as ``run`` does."""
+        return await self._reader.run(lambda connection: fn(connection, *args, **kwargs))
+
+    async def close(self) -> None:
+        """Waits for what is under way, then closes the connections."""
+        await self._writer.close()
+        await self._reader.close()
+
+
+class _Lane:
+    def __init__(self, engine: Engine, name: str) -> None:
+        self._engine = engine
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+
+    async def run(self, job: Callable[[Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, job)
+
+    def _transact(self, job: Callable[[Connection], T]) -> T:
+        try:
+            with self._engine.begin() as connection:
+                return job(connection)
+        except OperationalError as error:
+            raise StoreUnavailable(_first_line(error)) from error
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._thread.shutdown)
+        self._engine.dispose()
+
+
+def _first_line(error: DBAPIError) -> str:
+    """The driver's own words: SQLAlchemy's message would carry the statement's parameters, mail addresses too."""
+    return str(error.orig).splitlines()[0] if str(error.orig) else type(error.orig).__name__

@@ -1,0 +1,213 @@
+"""The first tables."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "account_counts",
+        sa.Column("workspace", sa.Text(), nullable=False),
+        sa.Column("platform", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("paused", sa.Boolean(), nullable=False),
+        sa.Column("total", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("workspace", "platform", "state", "paused", name=op.f("pk_account_counts")),
+    )
+    op.create_table(
+        "accounts",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("workspace", sa.Text(), nullable=False),
+        sa.Column("ref", sa.Text(), nullable=False),
+        sa.Column("profile", sa.Text(), server_default="", nullable=False),
+        sa.Column("platform", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("username", sa.Text(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("paused", sa.Boolean(), nullable=False),
+        sa.Column("as_of", sa.BigInteger(), nullable=True),
+        sa.Column("changed_at", sa.BigInteger(), nullable=True),
+        sa.Column("suspicion", sa.Text(), nullable=True),
+        sa.Column("confirm_by", sa.BigInteger(), nullable=True),
+        sa.Column("error_since", sa.BigInteger(), nullable=True),
+        sa.Column("validity_days", sa.Integer(), nullable=True),
+        sa.Column("refresh_floor", sa.Integer(), nullable=True),
+        sa.Column("warned_deadline", sa.BigInteger(), nullable=True),
+        sa.Column("first_seen_at", sa.BigInteger(), nullable=False),
+        sa.Column("missing_since", sa.BigInteger(), nullable=True),
+        sa.Column("clicked_at", sa.BigInteger(), nullable=True),
+        sa.Column("probe_at", sa.BigInteger(), nullable=True),
+        sa.Column("probe_lane", sa.SmallInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_accounts")),
+        sa.UniqueConstraint("workspace", "ref", name=op.f("uq_accounts_workspace_ref")),
+    )
+    with op.batch_alter_table("accounts", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_accounts_confirm_by",
+            ["confirm_by"],
+            unique=False,
+            sqlite_where=sa.text("confirm_by IS NOT NULL"),
+            postgresql_where=sa.text("confirm_by IS NOT NULL"),
+        )
+        batch_op.create_index("ix_accounts_probe", ["workspace", "probe_lane", "probe_at"], unique=False)
+        batch_op.create_index("ix_accounts_state", ["workspace", "state", "id"], unique=False)
+
+    op.create_table(
+        "inbox",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("workspace", sa.Text(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_inbox")),
+        sa.UniqueConstraint("workspace", "event_id", name=op.f("uq_inbox_workspace_event_id")),
+    )
+    with op.batch_alter_table("inbox", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_inbox_new",
+            ["id"],
+            unique=False,
+            sqlite_where=sa.text("status = 'new'"),
+            postgresql_where=sa.text("status = 'new'"),
+        )
+
+    op.create_table(
+        "profiles",
+        sa.Column("workspace", sa.Text(), nullable=False),
+        sa.Column("ref", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), server_default="", nullable=False),
+        sa.Column("external_id", sa.Text(), nullable=True),
+        sa.Column("active", sa.Boolean(), server_default=sa.text("true"), nullable=False),
+        sa.Column("bulk_at", sa.BigInteger(), nullable=True),
+        sa.Column("inventory_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("workspace", "ref", name=op.f("pk_profiles")),
+    )
+    op.create_table(
+        "troubles",
+        sa.Column("workspace", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("workspace", "kind", name=op.f("pk_troubles")),
+    )
+    op.create_table(
+        "history",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("account_id", sa.Integer(), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=True),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("signal", sa.Text(), nullable=False),
+        sa.Column("before", sa.Text(), nullable=False),
+        sa.Column("after", sa.Text(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=True),
+        sa.Column("event_id", sa.Text(), nullable=True),
+        sa.Column("request_id", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_history_account_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_history")),
+    )
+    with op.batch_alter_table("history", schema=None) as batch_op:
+        batch_op.create_index("ix_history_account_id_id", ["account_id", "id"], unique=False)
+
+    op.create_table(
+        "incidents",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Integer(), nullable=False),
+        sa.Column("workspace", sa.Text(), nullable=False),
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("broken_at", sa.BigInteger(), nullable=False),
+        sa.Column("opened_at", sa.BigInteger(), nullable=False),
+        sa.Column("confirmed_at", sa.BigInteger(), nullable=True),
+        sa.Column("resolved_at", sa.BigInteger(), nullable=True),
+        sa.Column("resolution", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_incidents_account_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_incidents")),
+    )
+    with op.batch_alter_table("incidents", schema=None) as batch_op:
+        batch_op.create_index("ix_incidents_account_id", ["account_id", "opened_at"], unique=False)
+        batch_op.create_index(
+            "ix_incidents_open",
+            ["account_id"],
+            unique=True,
+            sqlite_where=sa.text("resolved_at IS NULL"),
+            postgresql_where=sa.text("resolved_at IS NULL"),
+        )
+        batch_op.create_index("ix_incidents_workspace_opened_at", ["workspace", "opened_at"], unique=False)
+
+    op.create_table(
+        "links",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("incident_id", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Integer(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_links_account_id")),
+        sa.ForeignKeyConstraint(["incident_id"], ["incidents.id"], name=op.f("fk_links_incident_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_links")),
+        sa.UniqueConstraint("incident_id", "target", name=op.f("uq_links_incident_id_target")),
+    )
+    op.create_table(
+        "notices",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("incident_id", sa.Text(), nullable=True),
+        sa.Column("account_id", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("lease_until", sa.BigInteger(), nullable=True),
+        sa.Column("lease", sa.Text(), nullable=True),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("content", sa.Text(), nullable=True),
+        sa.Column("rendered_at", sa.BigInteger(), nullable=True),
+        sa.Column("receipt", sa.Text(), nullable=True),
+        sa.Column("sent_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_notices_account_id")),
+        sa.ForeignKeyConstraint(["incident_id"], ["incidents.id"], name=op.f("fk_notices_incident_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_notices")),
+        sa.UniqueConstraint(
+            "subject", "channel", "address", "kind", "step", name=op.f("uq_notices_subject_channel_address_kind_step")
+        ),
+    )
+    with op.batch_alter_table("notices", schema=None) as batch_op:
+        batch_op.create_index("ix_notices_account_id", ["account_id"], unique=False)
+        batch_op.create_index(
+            "ix_notices_due",
+            ["due_at"],
+            unique=False,
+            sqlite_where=sa.text("status IN ('pending', 'sending')"),
+            postgresql_where=sa.text("status IN ('pending', 'sending')"),
+        )
+        batch_op.create_index("ix_notices_incident_id", ["incident_id"], unique=False)
+
+    op.create_table(
+        "mints",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("link_id", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Integer(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("client", sa.Text(), nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_mints_account_id")),
+        sa.ForeignKeyConstraint(["link_id"], ["links.id"], name=op.f("fk_mints_link_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_mints")),
+    )
+    with op.batch_alter_table("mints", schema=None) as batch_op:
+        batch_op.create_index("ix_mints_account_id", ["account_id"], unique=False)
+        batch_op.create_index("ix_mints_link_id_at", ["link_id", "at"], unique=False)
+
+    # ### end Alembic commands ###

@@ -1,0 +1,227 @@
+"""Every table. Times are integers of microseconds since 1970 (UTC), which both databases order and index well."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.types import TypeDecorator
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Time(TypeDecorator[datetime]):
+    """An aware datetime, kept as microseconds since 1970. A naive one is refused."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        return None if value is None else (value - EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else EPOCH + timedelta(microseconds=value)
+
+
+def _only(condition: str) -> dict[str, Any]:
+    """A partial index, in both databases' words."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+profiles = Table(
+    "profiles",
+    metadata,
+    Column("workspace", Text, primary_key=True),
+    # The empty ref is the workspace itself: its own accounts, outside any profile.
+    Column("ref", Text, primary_key=True),
+    Column("name", Text, nullable=False, server_default=""),
+    Column("external_id", Text),
+    Column("active", Boolean, nullable=False, server_default=text("true")),
+    Column("bulk_at", Time),
+    Column("inventory_at", Time),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("workspace", Text, nullable=False),
+    Column("ref", Text, nullable=False),
+    Column("profile", Text, nullable=False, server_default=""),
+    Column("platform", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("username", Text),
+    Column("state", Text, nullable=False),
+    Column("paused", Boolean, nullable=False),
+    Column("as_of", Time),
+    Column("changed_at", Time),
+    Column("suspicion", Text),
+    Column("confirm_by", Time),
+    Column("error_since", Time),
+    Column("validity_days", Integer),
+    Column("refresh_floor", Integer),
+    Column("warned_deadline", Time),
+    Column("first_seen_at", Time, nullable=False),
+    Column("missing_since", Time),
+    Column("clicked_at", Time),
+    # When this account is next asked about by itself, and how urgently; a claim moves probe_at ahead by its lease.
+    Column("probe_at", Time),
+    Column("probe_lane", SmallInteger, nullable=False),
+    UniqueConstraint("workspace", "ref"),
+    Index("ix_accounts_probe", "workspace", "probe_lane", "probe_at"),
+    Index("ix_accounts_confirm_by", "confirm_by", **_only("confirm_by IS NOT NULL")),
+    Index("ix_accounts_state", "workspace", "state", "id"),
+)
+
+account_counts = Table(
+    "account_counts",
+    metadata,
+    # Kept in the transactions that change accounts, so that a scrape reads some rows and never counts a million.
+    Column("workspace", Text, primary_key=True),
+    Column("platform", Text, primary_key=True),
+    Column("state", Text, primary_key=True),
+    Column("paused", Boolean, primary_key=True),
+    Column("total", Integer, nullable=False),
+)
+
+history = Table(
+    "history",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),
+    Column("recorded_at", Time, nullable=False),
+    Column("at", Time),
+    Column("source", Text, nullable=False),
+    Column("signal", Text, nullable=False),
+    Column("before", Text, nullable=False),
+    Column("after", Text, nullable=False),
+    Column("note", Text),
+    Column("event_id", Text),
+    Column("request_id", Text),
+    Index("ix_history_account_id_id", "account_id", "id"),
+)
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),
+    Column("workspace", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("broken_at", Time, nullable=False),
+    Column("opened_at", Time, nullable=False),
+    Column("confirmed_at", Time),
+    Column("resolved_at", Time),
+    Column("resolution", Text),
+    Index("ix_incidents_open", "account_id", unique=True, **_only("resolved_at IS NULL")),
+    Index("ix_incidents_account_id", "account_id", "opened_at"),
+    Index("ix_incidents_workspace_opened_at", "workspace", "opened_at"),
+)
+
+links = Table(
+    "links",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("incident_id", ForeignKey("incidents.id"), nullable=False),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),
+    Column("target", Text, nullable=False),
+    Column("created_at", Time, nullable=False),
+    Column("expires_at", Time, nullable=False),
+    Column("revoked_at", Time),
+    UniqueConstraint("incident_id", "target"),
+)
+
+mints = Table(
+    "mints",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("link_id", ForeignKey("links.id"), nullable=False),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),
+    Column("at", Time, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("client", Text, nullable=False),
+    Column("request_id", Text),
+    Index("ix_mints_link_id_at", "link_id", "at"),
+    Index("ix_mints_account_id", "account_id"),
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("id", Text, primary_key=True),
+    # The incident's id, or what else the notice is about (a deadline). With the target, kind and step it is unique:
+    # nobody is told the same thing twice.
+    Column("subject", Text, nullable=False),
+    Column("incident_id", ForeignKey("incidents.id")),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("reason", Text),
+    Column("created_at", Time, nullable=False),
+    Column("due_at", Time, nullable=False),
+    Column("lease_until", Time),
+    Column("lease", Text),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("content", Text),
+    Column("rendered_at", Time),
+    Column("receipt", Text),
+    Column("sent_at", Time),
+    UniqueConstraint("subject", "channel", "address", "kind", "step"),
+    Index("ix_notices_due", "due_at", **_only("status IN ('pending', 'sending')")),
+    Index("ix_notices_account_id", "account_id"),
+    Index("ix_notices_incident_id", "incident_id"),
+)
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("workspace", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("received_at", Time, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("note", Text),
+    UniqueConstraint("workspace", "event_id"),
+    Index("ix_inbox_new", "id", **_only("status = 'new'")),
+)
+
+troubles = Table(
+    "troubles",
+    metadata,
+    # What stands between us and a workspace's API; a row lives while the trouble does.
+    Column("workspace", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("since", Time, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("request_id", Text),
+)
