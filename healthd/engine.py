@@ -31,6 +31,7 @@ from healthd.core.model import (
 )
 from healthd.core.probing import ProbePolicy, next_probe
 from healthd.core.routing import Routing
+from healthd.providers.base import Listed
 from healthd.store import accounts, incidents, notices
 from healthd.store.accounts import StoredAccount
 from healthd.store.incidents import Incident, Link
@@ -115,6 +116,42 @@ class Engine:
             changes.append(change)
         accounts.write(connection, [(first[ref], after) for ref, after in known.items() if after is not first[ref]])
         return changes
+
+    def discover(
+        self,
+        connection: Connection,
+        workspace: str,
+        listed: Sequence[Listed],
+        now: datetime,
+        profile: str,
+        *,
+        probe_soon: bool = False,
+    ) -> list[Change]:
+        """Takes in what the inventory shows: accounts never seen, new names, and removed ones that are back.
+
+        ``probe_soon`` asks about new accounts as soon as the rotation allows, where no sweep over everything does.
+        """
+        known = accounts.load(connection, workspace, (entry.ref for entry in listed))
+        fresh, renamed, revived = [], [], []
+        for entry in listed:
+            before = known.get(entry.ref)
+            if before is None:
+                seen = Observation(
+                    entry.ref, Signal.CONNECTED, Source.INVENTORY, now, platform=entry.platform, name=entry.name
+                )
+                newcomer = replace(self._newcomer(workspace, seen, now, profile), username=entry.username)
+                fresh.append(replace(newcomer, probe_at=now) if probe_soon else newcomer)
+                continue
+            after = replace(
+                before, name=entry.name, username=entry.username or before.username, profile=profile, missing_since=None
+            )
+            if after != before:
+                renamed.append((before, after))
+            if before.account.state is State.REMOVED:
+                revived.append(Observation(entry.ref, Signal.CONNECTED, Source.INVENTORY, now))
+        accounts.create(connection, fresh)
+        accounts.write(connection, renamed)
+        return self.apply(connection, workspace, revived, now, profile) if revived else []
 
     def time_out(self, connection: Connection, now: datetime, limit: int = 500) -> list[Change]:
         """Tells suspects that nobody could confirm in time to the machine."""
@@ -263,7 +300,7 @@ class Engine:
         targets = self.targets(stored)
         for target in targets:
             link = Link(
-                notices.notice_id(incident.id, target, NoticeKind.OPENED, 0)[:16],
+                incidents.link_id(notices.notice_id(incident.id, target, NoticeKind.OPENED, 0)),
                 incident.id,
                 stored.id,
                 target.key,

@@ -1,1 +1,14 @@
 """Ways to reach a person: one file each, all meeting the Protocol in ``base``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from healthd.channels.anything_else import AppriseSettings
+from healthd.channels.email import EmailSettings
+from healthd.channels.slack import SlackSettings
+
+ChannelSettings = Annotated[EmailSettings | SlackSettings | AppriseSettings, Field(discriminator="type")]
+"""The settings of any channel, told apart by ``type``. Each has ``validate_address`` and ``open``."""

@@ -197,12 +197,11 @@ class Known:
     paused: bool
     validity_days: int | None
     error_since: datetime | None
-    profile: str
     missing: bool
 
 
-def known(connection: Connection, workspace: str) -> dict[str, Known]:
-    """All accounts of a workspace, as a sweep compares them."""
+def known(connection: Connection, workspace: str, profile: str) -> dict[str, Known]:
+    """All accounts of a workspace's profile, as a sweep compares them."""
     columns = accounts.c
     query = select(
         columns.ref,
@@ -210,13 +209,12 @@ def known(connection: Connection, workspace: str) -> dict[str, Known]:
         columns.paused,
         columns.validity_days,
         columns.error_since,
-        columns.profile,
         columns.missing_since,
-    ).where(columns.workspace == workspace)
+    ).where(columns.workspace == workspace, columns.profile == profile)
     states = {state.value: state for state in State}
     return {
-        ref: Known(states[state], paused, validity, errors, profile, missing is not None)
-        for ref, state, paused, validity, errors, profile, missing in connection.execute(query)
+        ref: Known(states[state], paused, validity, errors, missing is not None)
+        for ref, state, paused, validity, errors, missing in connection.execute(query)
     }
 
 
@@ -313,16 +311,6 @@ def mark_missing(connection: Connection, workspace: str, refs: Iterable[str], no
         )
         ids += connection.execute(statement).scalars()
     return ids
-
-
-def mark_listed(connection: Connection, workspace: str, refs: Iterable[str]) -> None:
-    """Forgets that these accounts were missed."""
-    for chunk in chunked(refs):
-        connection.execute(
-            update(accounts)
-            .where(accounts.c.workspace == workspace, accounts.c.ref.in_(chunk))
-            .values(missing_since=None)
-        )
 
 
 def as_json(stored: StoredAccount) -> dict[str, Any]:

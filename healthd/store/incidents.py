@@ -159,6 +159,11 @@ def history_of(connection: Connection, account_id: int, limit: int = 200) -> lis
     return list(reversed(connection.execute(query).all()))
 
 
+def link_id(first_notice: str) -> str:
+    """The id of the link in an incident's messages to one target, from the id of the first of those messages."""
+    return first_notice[:16]
+
+
 def ensure_link(connection: Connection, link: Link, now: datetime) -> None:
     """One link per incident and target; the one that exists stays."""
     connection.execute(

@@ -20,7 +20,9 @@ WAITING = (NoticeStatus.PENDING, NoticeStatus.HELD)
 
 @dataclass(frozen=True, slots=True)
 class StoredNotice:
-    """``lease`` is set while an attempt is under way; ``repeat`` when an earlier attempt's outcome is not known."""
+    """``created_at`` is when the notice is first due, and dates the message. ``lease`` is set while an attempt is under
+    way; ``repeat`` when an earlier attempt's outcome is not known.
+    """
 
     id: str
     subject: str
@@ -192,7 +194,7 @@ def release_held(connection: Connection, account_id: int, now: datetime) -> int:
             notices.c.status == NoticeStatus.HELD,
             notices.c.channel != "",
         )
-        .values(status=NoticeStatus.PENDING, due_at=now, reason=None)
+        .values(status=NoticeStatus.PENDING, due_at=now, created_at=now, reason=None)
     )
     return connection.execute(statement).rowcount
 

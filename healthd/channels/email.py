@@ -1,0 +1,320 @@
+"""Mail over SMTP: text and HTML, one recipient per message, one connection per message."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import html
+import re
+import ssl
+import textwrap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from healthd.channels.base import Content, Dead, Delivery, Notice, Receipt, Retry, fill
+from healthd.channels.wording import tell
+
+if TYPE_CHECKING:
+    from email.message import EmailMessage
+    from email.policy import EmailPolicy
+
+    import aiosmtplib
+
+_PORTS = {"starttls": 587, "tls": 465, "none": 25}
+_ATOMS = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LOCAL = re.compile(rf"{_ATOMS}(\.{_ATOMS})*")
+_DOMAIN = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
+_MAILBOX = re.compile(r'(?:"?(?P<name>[^<>"]*?)"?\s*<(?P<address>[^<>]+)>|(?P<bare>[^<>\s]+))')
+_HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONNECT_TIMEOUT = 20.0
+_QUIT_TIMEOUT = 2.0
+
+
+def parse_address(text: str) -> str:
+    """The address as it goes over the wire. Raises ``ValueError`` saying what is wrong with it."""
+    local, at, domain = text.rpartition("@")
+    if _HIDDEN.search(text) or not at or "@" in local:
+        raise ValueError(f"{text!r} is no mail address: write it as ada@acme.example")
+    with suppress(UnicodeError):
+        domain = domain.encode("idna").decode("ascii")
+    if not _DOMAIN.fullmatch(domain):
+        raise ValueError(f"{text!r} has no valid domain after the @: write it as ada@acme.example")
+    if not _LOCAL.fullmatch(local) or len(local) > 64 or len(local) + len(domain) > 253:
+        raise ValueError(
+            f"{text!r} cannot be written to: before the @ healthd takes up to 64 ASCII letters, digits and "
+            "the usual signs, without quotes or spaces"
+        )
+    return f"{local}@{domain}"
+
+
+def parse_mailbox(text: str) -> tuple[str, str]:
+    """``"healthd <healthd@acme.example>"`` as display name and address; the name may be missing."""
+    match = _MAILBOX.fullmatch(text.strip())
+    if match is None or _HIDDEN.search(text) or "=?" in text:
+        raise ValueError(f"{text!r} is no sender: write it as healthd <healthd@acme.example>")
+    return (match["name"] or "").strip(), parse_address(match["address"] or match["bare"])
+
+
+class EmailSettings(BaseModel):
+    """A mail server to send through."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    type: Literal["email"]
+    host: str = Field(min_length=1, pattern=r"^[A-Za-z0-9.:_-]+$")
+    port: int | None = Field(default=None, ge=1, le=65535)
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    username: str | None = None
+    password: SecretStr | None = None
+    sender: str
+    reply_to: str | None = None
+    ca_file: Path | None = None
+    timeout: float = Field(default=90.0, gt=0, le=600)
+    """Seconds for one message from dialling to the final answer, which RFC 1047 advises to wait for patiently."""
+
+    @field_validator("sender", "reply_to")
+    @classmethod
+    def _mailbox(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_mailbox(value)
+        return value
+
+    @field_validator("ca_file")
+    @classmethod
+    def _readable(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            try:
+                ssl.create_default_context(cafile=value)
+            except OSError as error:
+                raise ValueError(
+                    f"no certificates could be read from {value}: it must be a PEM file that healthd may read"
+                ) from error
+        return value
+
+    @model_validator(mode="after")
+    def _login(self) -> EmailSettings:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password belong together: set both, or neither")
+        if self.username is not None and self.security == "none" and not _is_loopback(self.host):
+            raise ValueError('the password would travel in clear: set security = "starttls" or "tls"')
+        return self
+
+    def validate_address(self, address: str) -> None:
+        """Whether a route may name this address. Raises ``ValueError`` saying what to write."""
+        if not address:
+            raise ValueError("a mail channel needs a recipient: write it as mail:ada@acme.example")
+        parse_address(address)
+
+    def open(self) -> Email:
+        return Email(self)
+
+
+def _is_loopback(host: str) -> bool:
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
+
+
+class Email:
+    """Meets ``Channel``."""
+
+    def __init__(self, settings: EmailSettings) -> None:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape  # noqa: PLC0415
+
+        self._settings = settings
+        self._port = settings.port or _PORTS[settings.security]
+        self._tls = None if settings.security == "none" else ssl.create_default_context(cafile=settings.ca_file)
+        templates = Environment(
+            loader=FileSystemLoader(Path(__file__).with_name("templates")),
+            autoescape=select_autoescape(["html.j2"]),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        templates.filters["wrap"] = _wrap
+        self._text = templates.get_template("mail.txt.j2")
+        self._html = templates.get_template("mail.html.j2")
+
+    def render(self, notice: Notice) -> Content:
+        words = tell(notice)
+        return {
+            "subject": words.subject,
+            "text": self._text.render(words=words, link=notice.link),
+            "html": self._html.render(words=words, link=notice.link),
+        }
+
+    async def send(self, delivery: Delivery) -> Receipt:
+        try:
+            recipient = parse_address(delivery.target.address)
+            message = compose(self._settings, delivery, recipient)
+        except ValueError as error:
+            # Its text may quote what it could not take, and trying again would not change that.
+            raise Dead(f"the message cannot be written as mail ({type(error).__name__})") from None
+        async with self._connected() as server:
+            await server.sendmail(parse_mailbox(self._settings.sender)[1], [recipient], message)
+        return {"message_id": _message_id(delivery.notice_id, self._settings)}
+
+    async def check(self) -> str:
+        async with self._connected() as server:
+            await server.noop()
+            tls = server.get_transport_info("ssl_object")
+        settings = self._settings
+        secured = f"{tls.version()}, certificate valid" if tls is not None else "without TLS"
+        login = "log-in accepted" if settings.username is not None else "no log-in configured"
+        return f"{settings.host}:{self._port} answers: {secured}, {login}"
+
+    async def close(self) -> None:
+        """Nothing is kept open between messages."""
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[aiosmtplib.SMTP]:
+        """A server ready for one exchange within the deadline. Whatever goes wrong comes out as ``Retry`` or ``Dead``."""
+        import aiosmtplib  # noqa: PLC0415
+
+        settings = self._settings
+        server = aiosmtplib.SMTP(
+            hostname=settings.host,
+            port=self._port,
+            use_tls=settings.security == "tls",
+            start_tls=settings.security == "starttls",
+            tls_context=self._tls,
+            username=settings.username,
+            password=settings.password.get_secret_value() if settings.password is not None else None,
+            timeout=settings.timeout,
+        )
+        try:
+            async with asyncio.timeout(settings.timeout):
+                await server.connect(timeout=min(settings.timeout, _CONNECT_TIMEOUT))
+                yield server
+            # What was said before stands, even to a server that does not take its leave.
+            with suppress(aiosmtplib.SMTPException, OSError):
+                await server.quit(timeout=_QUIT_TIMEOUT)
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            raise _verdict(error, settings) from None
+        finally:
+            server.close()
+
+
+def compose(settings: EmailSettings, delivery: Delivery, recipient: str) -> bytes:
+    """The message as it goes over the wire: the same bytes however often it is sent. ``ValueError`` if it cannot be."""
+    from email.headerregistry import Address  # noqa: PLC0415
+    from email.message import EmailMessage  # noqa: PLC0415
+
+    content, link = delivery.content, delivery.link
+    name, sender = parse_mailbox(settings.sender)
+    message = EmailMessage(policy=_policy())
+    message["From"] = Address(name, addr_spec=sender)
+    message["To"] = Address(addr_spec=recipient)
+    if settings.reply_to is not None:
+        reply_name, reply_to = parse_mailbox(settings.reply_to)
+        message["Reply-To"] = Address(reply_name, addr_spec=reply_to)
+    message["Subject"] = content["subject"]
+    message["Date"] = delivery.created_at
+    message["Message-ID"] = _message_id(delivery.notice_id, settings)
+    if delivery.thread is not None:
+        message["In-Reply-To"] = message["References"] = _message_id(delivery.thread, settings)
+    message["Auto-Submitted"] = "auto-generated"
+    message["X-Auto-Response-Suppress"] = "All"
+    # Quoted-printable keeps the message in ASCII with short lines, whatever the server can do.
+    message.set_content(fill(content["text"], link), cte="quoted-printable")
+    message.add_alternative(fill(content["html"], link, _escape_html), subtype="html", cte="quoted-printable")
+    message.set_boundary(f"healthd-{hashlib.sha256(delivery.notice_id.encode()).hexdigest()[:32]}")
+    data = message.as_bytes()
+    _expect_headers(data, message)
+    return data
+
+
+def _policy() -> EmailPolicy:
+    """The standard's, but ids of other messages are never folded or encoded: a client could not match them then."""
+    from email.headerregistry import HeaderRegistry, MessageIDHeader  # noqa: PLC0415
+    from email.policy import SMTP  # noqa: PLC0415
+
+    headers = HeaderRegistry()
+    for name in ("in-reply-to", "references"):
+        headers.map_to_type(name, MessageIDHeader)
+    return SMTP.clone(header_factory=headers)
+
+
+def _message_id(notice_id: str, settings: EmailSettings) -> str:
+    return f"<{notice_id}@{parse_mailbox(settings.sender)[1].rpartition('@')[2]}>"
+
+
+def _expect_headers(data: bytes, message: EmailMessage) -> None:
+    """What arrives must be the headers that were set: some Pythons write more when a name is crafted so."""
+    from email.parser import BytesHeaderParser  # noqa: PLC0415
+    from email.policy import compat32  # noqa: PLC0415
+
+    if BytesHeaderParser(policy=compat32).parsebytes(data).keys() != message.keys():
+        raise ValueError("the message came out with other headers than were set")
+
+
+def _escape_html(link: str) -> str:
+    return html.escape(link, quote=True)
+
+
+def _wrap(text: str, indent: int = 0) -> str:
+    """Paragraphs of a plain text mail: 72 columns, and nothing torn apart that a reader may want to copy."""
+    lines = textwrap.wrap(text, 72 - indent, break_long_words=False, break_on_hyphens=False)
+    return ("\n" + " " * indent).join(lines)
+
+
+def _verdict(error: Exception, settings: EmailSettings) -> Retry | Dead:
+    """What an error means for the message. Answers of servers often quote the address, so only their codes are kept."""
+    import aiosmtplib as smtp  # noqa: PLC0415
+
+    match error:
+        case smtp.SMTPRecipientsRefused(recipients=[refusal, *_]):
+            return _refused("the recipient", refusal.code, refusal.message)
+        case smtp.SMTPDataError():
+            return _refused("the message", error.code, error.message)
+        case smtp.SMTPAuthenticationError():
+            return Retry(f"{settings.host} refused the log-in ({error.code}): check username and password")
+        case smtp.SMTPSenderRefused():
+            return Retry(f"{settings.host} refused the sender ({_codes(error.code, error.message)}): check sender")
+        case smtp.SMTPResponseException():
+            return Retry(f"{settings.host} answered {_codes(error.code, error.message)}")
+        case TimeoutError():
+            return Retry(f"{settings.host} did not answer in time")
+    if (tls := _tls_error(error)) is not None:
+        return Retry(f"no trusted TLS with {settings.host} ({tls}): check host, security and ca_file")
+    if isinstance(error, smtp.SMTPException) and not isinstance(error, ConnectionError):
+        return Retry(f"{settings.host} does not offer what is configured: check security, username and password")
+    return Retry(f"no connection to {settings.host}, or it was lost ({_os_error(error)})")
+
+
+_SIGN_IN_FIRST = frozenset({530, 534, 535, 538})
+
+
+def _refused(what: str, code: int, message: str) -> Retry | Dead:
+    """Refusals are final from 500 on, except those that the operator can mend: no log-in, no permission to relay."""
+    reason = f"{what} was refused ({_codes(code, message)})"
+    if code in _SIGN_IN_FIRST or "relay" in message.lower():
+        return Retry(f"{reason}: the server relays only after a log-in, check username and password")
+    return Dead(reason) if code >= 500 else Retry(reason)
+
+
+def _codes(code: int, message: str) -> str:
+    enhanced = re.match(r"[245]\.\d{1,3}\.\d{1,3}(?!\S)", message)
+    return f"{code} {enhanced[0]}" if enhanced else str(code)
+
+
+def _tls_error(error: BaseException | None) -> str | None:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error.verify_message
+        if isinstance(error, ssl.SSLError):
+            return error.reason or "TLS failed"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _os_error(error: BaseException) -> str:
+    """The first system error beneath the library's own, by its kind: the text may hold anything."""
+    cause = error.__cause__
+    return type(cause if isinstance(cause, OSError) else error).__name__

@@ -1,0 +1,320 @@
+"""Slack: an app's token, which can thread and edit its messages, or an incoming webhook, which can only post."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from healthd.channels.base import Content, Dead, Delivery, Notice, Receipt, Retry, fill
+from healthd.channels.wording import Fact, Tone, Words, tell
+from healthd.core.model import NoticeKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import httpx2
+    from slack_sdk.models.blocks import Block, MarkdownTextObject, PlainTextObject
+
+_URL = re.compile(r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]+)(?::(?P<port>\d{1,5}))?(?P<path>/[\x21-\x7e]*)")
+_TOKEN = re.compile(r"(xoxe\.)?xoxb-[\x21-\x7e]+")
+_CHANNEL = re.compile(r"[#@]?[\w.-]{1,80}")
+_LOOPBACK = frozenset({"127.0.0.1", "localhost"})
+
+
+class SlackSettings(BaseModel):
+    """A Slack app's ``token`` and the ``channel`` it writes to, or an incoming ``webhook_url``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    type: Literal["slack"]
+    token: SecretStr | None = None
+    channel: str | None = None
+    webhook_url: SecretStr | None = None
+    api_url: str = "https://slack.com/api/"
+    webhook_hosts: tuple[str, ...] = ("hooks.slack.com", "hooks.slack-gov.com")
+    timeout: float = Field(default=15.0, gt=0, le=600)
+    """Seconds for one message."""
+
+    @field_validator("token")
+    @classmethod
+    def _bot(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _TOKEN.fullmatch(value.get_secret_value()):
+            raise ValueError("this is no bot token: copy the one that begins with xoxb- from OAuth & Permissions")
+        return value
+
+    @field_validator("channel")
+    @classmethod
+    def _named(cls, value: str | None) -> str | None:
+        if value is not None:
+            _check_channel(value)
+        return value
+
+    @field_validator("api_url")
+    @classmethod
+    def _api(cls, value: str) -> str:
+        if (match := _URL.fullmatch(value)) is None or not _is_safe(match) or not match["path"].endswith("/"):
+            raise ValueError("write api_url as https://slack.com/api/ with a slash at its end")
+        return value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> SlackSettings:
+        if (self.token is None) == (self.webhook_url is None):
+            raise ValueError("set either token (with channel), or webhook_url")
+        if self.webhook_url is None:
+            return self
+        if self.channel is not None:
+            raise ValueError("an incoming webhook posts to the one channel it was made for: leave channel out")
+        match = _URL.fullmatch(self.webhook_url.get_secret_value())
+        if match is None or not _is_safe(match) or match["host"].lower() not in self.webhook_hosts:
+            hosts = ", ".join(self.webhook_hosts)
+            raise ValueError(f"webhook_url must be https on one of {hosts}: copy it from the app's Incoming Webhooks")
+        if not match["path"].startswith("/services/"):
+            raise ValueError("webhook_url must be an incoming webhook, /services/T…/B…/…: a workflow takes other data")
+        return self
+
+    def validate_address(self, address: str) -> None:
+        """Whether a route may name this address. Raises ``ValueError`` saying what to write."""
+        if self.token is None:
+            if address:
+                raise ValueError("a Slack webhook has one recipient: write only the channel's name")
+        elif address:
+            _check_channel(address)
+        elif self.channel is None:
+            raise ValueError("say where to post: set the channel's `channel`, or write the route as name:#alerts")
+
+    def open(self) -> ByToken | ByWebhook:
+        return ByWebhook(self) if self.token is None else ByToken(self)
+
+
+def _is_safe(url: re.Match[str]) -> bool:
+    """https on its own port; on the own machine anything goes."""
+    return url["host"] in _LOOPBACK or (url["scheme"] == "https" and url["port"] in (None, "443"))
+
+
+def _check_channel(channel: str) -> None:
+    if not _CHANNEL.fullmatch(channel):
+        raise ValueError(f"{channel!r} is no Slack channel: write its id, such as C0123ABCD, or its name, as #alerts")
+
+
+class _Slack:
+    """What both ways share: the look of a message, and a client that waits no longer than it may."""
+
+    def __init__(self, settings: SlackSettings, headers: Mapping[str, str]) -> None:
+        import httpx2  # noqa: PLC0415
+
+        # It logs the address of every request, and an incoming webhook's address is its secret.
+        logging.getLogger("httpx2").setLevel(logging.WARNING)
+        self._timeout = settings.timeout
+        self._client = httpx2.AsyncClient(headers=headers, timeout=settings.timeout, follow_redirects=False)
+
+    def render(self, notice: Notice) -> Content:
+        words = tell(notice)
+        content = {"text": _escape(words.headline), "blocks": _json(_blocks(words, notice.link))}
+        if notice.kind is NoticeKind.RESOLVED:
+            content["reply"] = _json(_short(f"{words.headline}. {words.happened}"))
+        return content
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def _post(self, url: str, body: Mapping[str, Any]) -> httpx2.Response:
+        """The answer to one request, unless it says *later*."""
+        import httpx2  # noqa: PLC0415
+
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer = await self._client.post(url, json=body)
+        except TimeoutError:
+            raise Retry("Slack did not answer in time") from None
+        except httpx2.HTTPError as error:
+            raise Retry(f"Slack could not be reached ({type(error).__name__})") from None
+        if answer.status_code == 429:
+            raise Retry("Slack asks for a pause (429)", after=_seconds(answer.headers.get("retry-after")))
+        if answer.status_code >= 500 or answer.is_redirect:
+            raise Retry(f"Slack answered {answer.status_code}")
+        return answer
+
+
+class ByWebhook(_Slack):
+    """Meets ``Channel``. Slack gives no id back, so its messages stand alone and a repeat after a crash is possible."""
+
+    def __init__(self, settings: SlackSettings) -> None:
+        super().__init__(settings, {})
+        assert settings.webhook_url is not None  # noqa: S101
+        self._url = settings.webhook_url.get_secret_value()
+
+    async def send(self, delivery: Delivery) -> Receipt:
+        answer = await self._post(self._url, _message(delivery, "blocks"))
+        if answer.status_code == 200:
+            return {}
+        # 400, 403, 404 and 410 are documented as final: a bad message, a forbidden, removed or archived hook.
+        raise Dead(f"Slack refused the webhook ({answer.status_code} {_word(answer.text)})")
+
+    async def check(self) -> str:
+        return "the webhook's address is well-formed; only a message would show whether it works"
+
+
+class ByToken(_Slack):
+    """Meets ``Channel``. An incident is one thread, and its first message is edited when all is well again."""
+
+    def __init__(self, settings: SlackSettings) -> None:
+        assert settings.token is not None  # noqa: S101
+        super().__init__(settings, {"Authorization": f"Bearer {settings.token.get_secret_value()}"})
+        self._api = settings.api_url
+        self._channel = settings.channel or ""
+
+    async def send(self, delivery: Delivery) -> Receipt:
+        first = delivery.first or {}
+        channel, thread = first.get("channel"), first.get("ts")
+        if channel is None or thread is None:
+            return await self._say(_message(delivery, "blocks"), delivery.target.address or self._channel)
+        if delivery.kind is NoticeKind.RESOLVED:
+            await self._rewrite(_message(delivery, "blocks") | {"channel": channel, "ts": thread})
+            return await self._say(_message(delivery, "reply"), channel, thread)
+        return await self._say(_message(delivery, "blocks") | {"reply_broadcast": True}, channel, thread)
+
+    async def check(self) -> str:
+        answer = await self._call("auth.test", {})
+        if (error := answer.get("error")) is not None:
+            raise _verdict(error)
+        return "Slack accepts the token"
+
+    async def _say(self, message: Mapping[str, Any], channel: str, thread: str | None = None) -> Receipt:
+        """Posts, into the thread if there is one and it still stands."""
+        place = {"channel": channel} if thread is None else {"channel": channel, "thread_ts": thread}
+        answer = await self._call("chat.postMessage", {**message, **place})
+        error = answer.get("error")
+        if error in _THREAD_GONE and thread is not None:
+            alone = {key: value for key, value in message.items() if key != "reply_broadcast"}
+            return await self._say(alone, channel)
+        if error is not None:
+            raise _verdict(error)
+        return {"channel": str(answer.get("channel", channel)), "ts": str(answer.get("ts", ""))}
+
+    async def _rewrite(self, message: Mapping[str, Any]) -> None:
+        """Edits the first message. One that cannot be edited any more is no reason to withhold the news."""
+        error = (await self._call("chat.update", message)).get("error")
+        if error is not None and error not in _NOT_EDITABLE:
+            raise _verdict(error)
+
+    async def _call(self, method: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Slack's answer, with ``error`` in it exactly where Slack said no."""
+        answer = await self._post(self._api + method, body)
+        try:
+            said = answer.json()
+        except ValueError:
+            raise Retry(f"Slack answered {answer.status_code} without JSON") from None
+        if not isinstance(said, dict):
+            raise Retry(f"Slack answered {answer.status_code} with JSON of another shape")
+        if said.get("ok") is not True:
+            return {"error": _word(said.get("error"))}
+        return {key: value for key, value in said.items() if key != "error"}
+
+
+_THREAD_GONE = frozenset({"thread_not_found", "invalid_thread_ts", "cannot_reply_to_message", "message_not_found"})
+_NOT_EDITABLE = frozenset({"message_not_found", "cant_update_message", "edit_window_closed", "channel_not_found"})
+
+# Trouble with the token or the app is the operator's to mend, and the notice waits for it. What is not listed waits too.
+_REASONS: dict[str, tuple[type[Retry | Dead], str]] = {
+    "channel_not_found": (Dead, "there is no such channel, or the app may not see it"),
+    "channel_is_archived": (Dead, "the channel is archived"),
+    "is_archived": (Dead, "the channel is archived"),
+    "user_not_found": (Dead, "there is no such person"),
+    "user_disabled": (Dead, "the person's account is disabled"),
+    "invalid_blocks": (Dead, "Slack cannot show the message"),
+    "invalid_arguments": (Dead, "Slack cannot show the message"),
+    "msg_too_long": (Dead, "the message is too long"),
+    "account_inactive": (Retry, "the token's account is inactive: install the app again"),
+    "invalid_auth": (Retry, "the token is not valid: set a new one"),
+    "missing_scope": (Retry, "the app lacks a scope: give it chat:write and install it again"),
+    "no_permission": (Retry, "the app lacks a permission: give it chat:write and install it again"),
+    "not_authed": (Retry, "the token is not valid: set a new one"),
+    "not_in_channel": (Retry, "the app is not in the channel: invite it"),
+    "restricted_action": (Retry, "the workspace does not let the app post there: ask its administrator"),
+    "token_expired": (Retry, "the token has expired: set a new one"),
+    "token_revoked": (Retry, "the token was revoked: install the app again"),
+}
+
+
+def _verdict(error: str) -> Retry | Dead:
+    kind, why = _REASONS.get(error, (Retry, "Slack refused the message"))
+    return kind(f"{why} ({error})")
+
+
+def _word(said: object) -> str:
+    """Slack's own word for an error; anything longer could hold what must not reach a log."""
+    return said if isinstance(said, str) and re.fullmatch(r"[a-z_]{2,50}", said) else "no reason given"
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text is not None and re.fullmatch(r"\d{1,5}", text) else None
+
+
+def _message(delivery: Delivery, part: str) -> dict[str, Any]:
+    return {
+        "text": delivery.content["text"],
+        "blocks": json.loads(fill(delivery.content[part], delivery.link, _escape_json)),
+        "unfurl_links": False,
+        "unfurl_media": False,
+        "metadata": {"event_type": "healthd_notice", "event_payload": {"notice_id": delivery.notice_id}},
+    }
+
+
+_MARKS = {Tone.BROKEN: "🔴", Tone.SOON: "🟠", Tone.FIXED: "✅"}
+
+
+def _blocks(words: Words, link: str | None) -> list[Block]:
+    from slack_sdk.models import blocks as kit  # noqa: PLC0415
+
+    says = "\n\n".join(filter(None, (words.happened, words.consequence, words.todo)))
+    blocks: list[Block] = [
+        kit.HeaderBlock(text=_plain(f"{_MARKS[words.tone]} {words.headline}", 150)),
+        kit.SectionBlock(text=_plain(says, 3000), fields=[_field(fact) for fact in words.facts]),
+    ]
+    if words.button and link is not None:
+        button = kit.ButtonElement(text=_plain(words.button, 75), url=link, action_id="reconnect", style="primary")
+        blocks.append(kit.ActionsBlock(elements=[button]))
+    small = " ".join(filter(None, (f"{words.status}.", words.link_note, words.by_hand)))
+    blocks.append(kit.ContextBlock(elements=[_plain(small, 2000)]))
+    return blocks
+
+
+def _short(text: str) -> list[Block]:
+    from slack_sdk.models import blocks as kit  # noqa: PLC0415
+
+    return [kit.SectionBlock(text=_plain(f"{_MARKS[Tone.FIXED]} {text}", 3000))]
+
+
+def _plain(text: str, limit: int) -> PlainTextObject:
+    """Text that Slack shows as it is: no mentions, links, or formatting, whatever a name may hold."""
+    from slack_sdk.models.blocks import PlainTextObject  # noqa: PLC0415
+
+    return PlainTextObject(text=text if len(text) <= limit else text[: limit - 1] + "…", emoji=False)
+
+
+def _field(fact: Fact) -> PlainTextObject | MarkdownTextObject:
+    from slack_sdk.models.blocks import MarkdownTextObject  # noqa: PLC0415
+
+    if fact.at is None:
+        return _plain(f"{fact.label}\n{fact.value}", 2000)
+    # The one piece of markup, made of our own words only: each reader sees the moment in their own time zone.
+    local = f"<!date^{int(fact.at.timestamp())}^{{date_short_pretty}}, {{time}}|{_escape(fact.value)}>"
+    return MarkdownTextObject(text=f"{fact.label}\n{local}", verbatim=True)
+
+
+def _json(blocks: list[Block]) -> str:
+    """Slack's limits are checked here, by ``to_dict``."""
+    return json.dumps([block.to_dict() for block in blocks], ensure_ascii=False)
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _escape_json(text: str) -> str:
+    return json.dumps(text)[1:-1]

@@ -1,0 +1,248 @@
+"""The webhook receiver: proves who is speaking, puts what was said on disk, answers, and only then thinks about it.
+
+Answers are constant: the provider shows the first 500 characters of them to its users. After a good signature nothing
+in the content leads to anything but 2xx, because no retry can mend a payload, and ten failures in a row make the
+provider stop delivering altogether (https://docs.smartlyq.com/guides/webhooks).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from healthd.engine import Change, Engine
+from healthd.metrics import Metrics, event_label
+from healthd.providers.base import Event, Provider, UnparsedWebhook, WebhookRefused
+from healthd.store import inbox
+from healthd.store.database import Store, StoreUnavailable
+from healthd.store.inbox import Arrival, InboxStatus, Received
+
+BODY_LIMIT = 64 * 1024
+QUEUE_LIMIT = 10_000
+"""Webhooks that may wait for their commit; beyond it the sender is asked to come again."""
+BATCH = 512
+"""Webhooks in one commit, and in one transaction of the drain."""
+_RETRY = {"retry-after": "5"}
+
+ANSWERS: dict[str, tuple[int, dict[str, str], bytes]] = {
+    "accepted": (202, {}, b""),
+    "duplicate": (200, {}, b""),
+    "client_left": (400, {}, b""),
+    "slow_body": (408, {"connection": "close"}, b""),
+    "too_large": (413, {"connection": "close"}, b""),
+    "overloaded": (429, _RETRY, b""),
+    "not_stored": (503, _RETRY, b""),
+    "draining": (503, _RETRY | {"connection": "close"}, b""),
+}
+REFUSED = (401, {"content-type": "text/plain"}, b"invalid signature\n")
+"""One answer for everything that is wrong with a signature: it tells a forger nothing."""
+
+log = structlog.get_logger("healthd.intake")
+
+
+class Overloaded(Exception):
+    """Too many webhooks wait for their commit."""
+
+
+class GroupCommit:
+    """Lets webhooks that arrive together share a commit: while one is on its way to disk, the next ones gather."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: list[tuple[Arrival, asyncio.Future[bool]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def add(self, arrival: Arrival) -> bool:
+        """Returns once the arrival is on disk: whether it is new. Raises ``StoreUnavailable`` or ``Overloaded``."""
+        if len(self._waiting) >= QUEUE_LIMIT:
+            raise Overloaded
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((arrival, done))
+        if self._task is None:
+            self._task = asyncio.create_task(self._flush())
+        return await done
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+                await self._commit(batch)
+        finally:
+            self._task = None
+
+    async def _commit(self, batch: Sequence[tuple[Arrival, asyncio.Future[bool]]]) -> None:
+        try:
+            answers = await self._store.run(inbox.store, [arrival for arrival, _ in batch])
+        except Exception as error:  # noqa: BLE001 - every waiter must hear of it, whatever it is
+            reason = error if isinstance(error, StoreUnavailable) else StoreUnavailable(type(error).__name__)
+            for _, done in batch:
+                if not done.done():
+                    done.set_exception(reason)
+            return
+        for (_, done), fresh in zip(batch, answers, strict=True):
+            # A client that left meanwhile has cancelled its future; its webhook is on disk all the same.
+            if not done.done():
+                done.set_result(fresh)
+
+
+@dataclass
+class Receiver:
+    """``POST /webhooks/{workspace}``. ``wake`` is called when something new is on disk."""
+
+    store: Store
+    providers: Mapping[str, Provider]
+    metrics: Metrics
+    now: Callable[[], datetime]
+    wake: Callable[[], None]
+    body_timeout: timedelta = timedelta(seconds=10)
+    draining: bool = False
+
+    def __post_init__(self) -> None:
+        self._commits = GroupCommit(self.store)
+
+    def routes(self) -> list[Route]:
+        return [Route("/webhooks/{workspace}", _Endpoint(self))]
+
+    async def answer(self, request: Request) -> Response:
+        """One webhook, from its header to its answer."""
+        workspace = request.path_params["workspace"]
+        provider = self.providers.get(workspace)
+        if provider is None:
+            self.metrics.webhooks.labels("", "unknown_workspace").inc()
+            return Response(status_code=404)
+        if request.method != "POST":
+            self.metrics.webhooks.labels(workspace, "method").inc()
+            return Response(status_code=405, headers={"allow": "POST"})
+        outcome = await self._receive(request, workspace, provider)
+        self.metrics.webhooks.labels(workspace, outcome).inc()
+        status, headers, body = ANSWERS.get(outcome, REFUSED)
+        return Response(body, status, headers)
+
+    async def _receive(self, request: Request, workspace: str, provider: Provider) -> str:
+        """The outcome, which is also the metric's label and leads to the answer."""
+        if self.draining:
+            return "draining"
+        try:
+            async with asyncio.timeout(self.body_timeout.total_seconds()):
+                body = await _read(request)
+        except TimeoutError:
+            return "slow_body"
+        except ClientDisconnect:
+            return "client_left"
+        return "too_large" if body is None else await self._keep(request, workspace, provider, body)
+
+    async def _keep(self, request: Request, workspace: str, provider: Provider, body: bytes) -> str:
+        started = asyncio.get_running_loop().time()
+        received_at = self.now()
+        try:
+            provider.verify(request.scope["headers"], body, received_at)
+            fresh = await self._commits.add(Arrival(workspace, provider.event_id(body), body, received_at))
+        except WebhookRefused as refused:
+            return f"refused_{refused.reason}"
+        except Overloaded:
+            return "overloaded"
+        except StoreUnavailable as error:
+            log.warning("webhook.not_stored", workspace=workspace, reason=str(error))
+            return "not_stored"
+        self.metrics.webhook_seconds.observe(asyncio.get_running_loop().time() - started)
+        if not fresh:
+            return "duplicate"
+        self.wake()
+        return "accepted"
+
+
+class _Endpoint:
+    """As a bare ASGI app, so that Starlette neither answers HEAD as GET nor 405 with a body of its own."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._receiver.answer(Request(scope, receive))
+        await response(scope, receive, send)
+
+
+async def _read(request: Request) -> bytes | None:
+    """The raw body, or ``None`` as soon as it is known to be too large."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > BODY_LIMIT:
+        return None
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > BODY_LIMIT:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+@dataclass
+class Drain:
+    """Takes webhooks from the inbox and puts what they say through the engine's door."""
+
+    store: Store
+    engine: Engine
+    providers: Mapping[str, Provider]
+    metrics: Metrics
+    now: Callable[[], datetime]
+    heard: Callable[[Sequence[Change]], None]
+
+    async def run(self) -> int:
+        """Works until the inbox is empty; returns how many webhooks that were."""
+        total = 0
+        while True:
+            changes, number = await self.store.run(self._batch, self.now())
+            self.heard(changes)
+            total += number
+            if number < BATCH:
+                return total
+
+    def _batch(self, connection: Connection, now: datetime) -> tuple[list[Change], int]:
+        """One transaction: what follows from the webhooks, and that they have been seen to."""
+        waiting = inbox.waiting(connection, BATCH)
+        changes: list[Change] = []
+        settled: list[tuple[int, InboxStatus, str | None]] = []
+        for received in waiting:
+            found, status, note = self._one(connection, received, now)
+            changes += found
+            settled.append((received.id, status, note))
+        inbox.settle(connection, settled)
+        return changes, len(waiting)
+
+    def _one(
+        self, connection: Connection, received: Received, now: datetime
+    ) -> tuple[list[Change], InboxStatus, str | None]:
+        provider = self.providers.get(received.workspace)
+        if provider is None:
+            return [], InboxStatus.PARKED, "this workspace is no longer configured"
+        try:
+            event = provider.parse(received.body, received.received_at)
+        except UnparsedWebhook as error:
+            self.metrics.webhook_events.labels(received.workspace, "unparsed").inc()
+            return [], InboxStatus.PARKED, str(error)
+        self.metrics.webhook_events.labels(received.workspace, event_label(event.name)).inc()
+        try:
+            # A savepoint: a payload that we fail on is its own problem, not that of all webhooks behind it.
+            with connection.begin_nested():
+                return self._apply(connection, received.workspace, event, now), InboxStatus.DONE, event.name
+        except OperationalError:
+            raise
+        except Exception:
+            log.exception("webhook.failed", workspace=received.workspace, inbox_id=received.id)
+            return [], InboxStatus.PARKED, "healthd failed on it; see the log"
+
+    def _apply(self, connection: Connection, workspace: str, event: Event, now: datetime) -> list[Change]:
+        if event.observation is None:
+            return []
+        return self.engine.apply(connection, workspace, [event.observation], now, event.profile or "")

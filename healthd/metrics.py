@@ -1,0 +1,272 @@
+"""Every metric of healthd. What the database knows is read at a scrape; what happens in the process is counted here.
+
+Labels come from closed sets or from the configuration, never from provider text: the number of series is bounded by
+workspaces x platforms x states.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from sqlalchemy import Connection
+
+from healthd.core.model import Lane, NoticeStatus, State, platform_label
+from healthd.store import accounts, inbox, incidents, notices, profiles
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
+_HUMAN = (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 900, 3600, 21600, 86400)
+_REPAIR = (60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86400, 2 * 86400, 4 * 86400, 7 * 86400, 14 * 86400, 30 * 86400)
+
+KNOWN_EVENTS = frozenset(
+    {
+        "account.token_expired", "account.disconnected", "account.connected",
+        "post.failed", "post.partial", "webhook.test", "key.revoked",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the store knows at the moment of a scrape."""
+
+    at: datetime
+    accounts: list[tuple[str, str, State, bool, int]] = field(default_factory=list)
+    incidents: list[tuple[str, int]] = field(default_factory=list)
+    scopes: list[profiles.Scope] = field(default_factory=list)
+    troubles: list[profiles.Trouble] = field(default_factory=list)
+    inbox: Mapping[str, int] = field(default_factory=dict)
+    outbox: Mapping[str, int] = field(default_factory=dict)
+    outbox_age: timedelta = timedelta(0)
+
+
+def take_snapshot(connection: Connection, now: datetime) -> Snapshot:
+    """Reads what a scrape shows: kept counts and small tables, whatever the number of accounts."""
+    waiting, age = notices.backlog(connection, now)
+    return Snapshot(
+        at=now,
+        accounts=accounts.counts(connection),
+        incidents=incidents.open_counts(connection),
+        scopes=profiles.scopes(connection),
+        troubles=profiles.current_troubles(connection),
+        inbox=inbox.counts(connection),
+        outbox=waiting,
+        outbox_age=age,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AllowanceReading:
+    """How much of a workspace's API allowance there is, and how much of our share is in use."""
+
+    limit: int
+    share: int
+    used: int
+    waiting: Mapping[Lane, int]
+
+
+class _StoreCollector(Collector):
+    """Turns the newest snapshot into gauges."""
+
+    def __init__(self) -> None:
+        self.snapshot: Snapshot | None = None
+        self.allowances: Callable[[], Mapping[str, AllowanceReading]] = dict
+
+    def collect(self) -> Iterable[Metric]:
+        if self.snapshot is not None:
+            yield from self._accounts(self.snapshot)
+            yield from self._freshness(self.snapshot)
+            yield from self._queues(self.snapshot)
+        yield from self._allowance()
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def _accounts(self, seen: Snapshot) -> Iterator[Metric]:
+        totals: dict[tuple[str, str], dict[State, int]] = defaultdict(lambda: dict.fromkeys(State, 0))
+        paused: dict[tuple[str, str], int] = defaultdict(int)
+        for workspace, platform, state, is_paused, number in seen.accounts:
+            key = workspace, platform_label(platform)
+            totals[key][state] += number
+            paused[key] += number * is_paused
+        by_state = GaugeMetricFamily(
+            "healthd_accounts", "Accounts by what healthd believes of them.", labels=("workspace", "platform", "state")
+        )
+        by_pause = GaugeMetricFamily(
+            "healthd_accounts_paused",
+            "Accounts whose posting is paused, in any state.",
+            labels=("workspace", "platform"),
+        )
+        for (workspace, platform), states in totals.items():
+            by_pause.add_metric((workspace, platform), paused[workspace, platform])
+            for state, number in states.items():
+                by_state.add_metric((workspace, platform, state), number)
+        is_open = GaugeMetricFamily(
+            "healthd_incidents_open", "Incidents that wait for a repair.", labels=("workspace",)
+        )
+        open_in = dict(seen.incidents)
+        for workspace in {scope.workspace for scope in seen.scopes} | set(open_in):
+            is_open.add_metric((workspace,), open_in.get(workspace, 0))
+        yield from (by_state, by_pause, is_open)
+
+    def _freshness(self, seen: Snapshot) -> Iterator[Metric]:
+        bulk = GaugeMetricFamily(
+            "healthd_sweep_last_success_timestamp_seconds",
+            "When the last sweep over everything succeeded; the oldest of a workspace's profiles.",
+            labels=("workspace",),
+        )
+        inventory = GaugeMetricFamily(
+            "healthd_inventory_last_success_timestamp_seconds",
+            "When the list of accounts was last read; the oldest of a workspace's profiles.",
+            labels=("workspace",),
+        )
+        for workspace in {scope.workspace for scope in seen.scopes}:
+            active = [scope for scope in seen.scopes if scope.workspace == workspace and scope.active]
+            bulk.add_metric((workspace,), min((_unix(scope.bulk_at) for scope in active), default=0))
+            inventory.add_metric((workspace,), min((_unix(scope.inventory_at) for scope in active), default=0))
+        trouble = GaugeMetricFamily(
+            "healthd_api_trouble",
+            "1 while this stands between healthd and a workspace's API.",
+            labels=("workspace", "kind"),
+        )
+        for found in seen.troubles:
+            trouble.add_metric((found.workspace, found.kind), 1)
+        yield from (bulk, inventory, trouble)
+
+    def _queues(self, seen: Snapshot) -> Iterator[Metric]:
+        stored = GaugeMetricFamily(
+            "healthd_inbox_webhooks",
+            "Webhooks on disk: not looked at yet (new), unreadable (parked).",
+            labels=("status",),
+        )
+        for status in (inbox.InboxStatus.NEW, inbox.InboxStatus.PARKED):
+            stored.add_metric((status,), seen.inbox.get(status, 0))
+        waiting = GaugeMetricFamily(
+            "healthd_outbox_notices",
+            "Notices not yet handed over: waiting (pending), being sent (sending).",
+            labels=("status",),
+        )
+        for stage in (NoticeStatus.PENDING, NoticeStatus.SENDING):
+            waiting.add_metric((stage,), seen.outbox.get(stage, 0))
+        age = GaugeMetricFamily(
+            "healthd_outbox_oldest_due_seconds", "For how long the longest overdue notice has been due."
+        )
+        age.add_metric((), seen.outbox_age.total_seconds())
+        yield from (stored, waiting, age)
+
+    def _allowance(self) -> Iterator[Metric]:
+        facts: dict[str, tuple[str, Callable[[AllowanceReading], float]]] = {
+            "healthd_api_allowance_limit": ("The provider's limit, requests a minute.", lambda seen: seen.limit),
+            "healthd_api_allowance_share": ("What healthd may use of it, requests a minute.", lambda seen: seen.share),
+            "healthd_api_allowance_used": ("Requests of healthd in the last minute.", lambda seen: seen.used),
+        }
+        readings = self.allowances()
+        for name, (help_text, value) in facts.items():
+            family = GaugeMetricFamily(name, help_text, labels=("workspace",))
+            for workspace, reading in readings.items():
+                family.add_metric((workspace,), value(reading))
+            yield family
+        waiting = GaugeMetricFamily(
+            "healthd_api_calls_waiting", "Calls that wait for their turn, by urgency.", labels=("workspace", "lane")
+        )
+        for workspace, reading in readings.items():
+            for lane in Lane:
+                waiting.add_metric((workspace, lane.name.lower()), reading.waiting.get(lane, 0))
+        yield waiting
+
+
+class Metrics:
+    """One registry per daemon, so that tests and several daemons in one process do not meet."""
+
+    def __init__(self, version: str) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._store = _StoreCollector()
+        registry.register(self._store)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+
+        Gauge("healthd_build_info", "1, with the version that runs.", ("version",), registry=registry).labels(
+            version
+        ).set(1)
+        self.loop_lag = Gauge(
+            "healthd_event_loop_lag_seconds", "How late the event loop last woke up.", registry=registry
+        )
+
+        self.observations = counter(
+            "healthd_observations_total", "What was learnt of accounts.", "workspace", "source", "signal", "outcome"
+        )
+        self.incidents_opened = counter(
+            "healthd_incidents_opened_total", "Incidents opened.", "workspace", "platform", "cause"
+        )
+        self.incidents_resolved = counter(
+            "healthd_incidents_resolved_total", "Incidents ended.", "workspace", "platform", "how"
+        )
+        self.time_to_detect = histogram(
+            "healthd_time_to_detect_seconds",
+            "From the break, by the provider's clock, to the incident.",
+            _HUMAN,
+            "source",
+        )
+        self.time_to_notify = histogram(
+            "healthd_time_to_notify_seconds", "From the incident to the first message handed over.", _HUMAN, "channel"
+        )
+        self.time_to_repair = histogram(
+            "healthd_time_to_repair_seconds", "From the incident to the repair.", _REPAIR, "platform"
+        )
+
+        self.api_requests = counter(
+            "healthd_api_requests_total", "Calls to the provider.", "workspace", "endpoint", "outcome"
+        )
+        self.api_seconds = histogram(
+            "healthd_api_request_seconds", "How long the provider took to answer.", _FAST, "workspace", "endpoint"
+        )
+        self.sweeps = counter("healthd_sweeps_total", "Sweeps over everything.", "workspace", "outcome")
+        self.sweep_seconds = histogram(
+            "healthd_sweep_duration_seconds", "How long a sweep took, its answer digested.", _HUMAN, "workspace"
+        )
+        self.unclear_rows = counter(
+            "healthd_sweep_unclear_rows_total",
+            "Rows of a sweep that could not be believed or read.",
+            "workspace",
+            "why",
+        )
+
+        self.webhooks = counter("healthd_webhooks_total", "Webhook requests by answer.", "workspace", "outcome")
+        self.webhook_events = counter("healthd_webhook_events_total", "Authentic events.", "workspace", "event")
+        self.webhook_seconds = histogram(
+            "healthd_webhook_ack_seconds", "From the request's last byte to the answer, its commit included.", _FAST
+        )
+
+        self.notices = counter("healthd_notices_total", "Attempts to hand a notice over.", "channel", "kind", "outcome")
+        self.link_pages = counter("healthd_link_pages_total", "Reconnect pages shown, robots included.", "state")
+        self.link_mints = counter("healthd_link_mints_total", "Presses of the reconnect button.", "outcome")
+        self.link_refused = counter("healthd_link_refused_total", "Requests to reconnect pages refused.", "reason")
+        self.jobs_failed = counter("healthd_jobs_failed_total", "Background jobs that ended in an error.", "job")
+
+    def watch_allowances(self, readings: Callable[[], Mapping[str, AllowanceReading]]) -> None:
+        self._store.allowances = readings
+
+    def exposition(self, snapshot: Snapshot) -> bytes:
+        """The text that Prometheus reads."""
+        self._store.snapshot = snapshot
+        return generate_latest(self.registry)
+
+
+def event_label(name: str) -> str:
+    """The event as a metric label: one of those that concern us, or ``other``."""
+    return name if name in KNOWN_EVENTS else "other"
+
+
+def _unix(at: datetime | None) -> float:
+    return 0 if at is None else at.timestamp()

@@ -1,0 +1,68 @@
+"""What the daemon says of itself when something has changed: a log event, a count, a duration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from healthd.core.model import Lane, platform_label
+from healthd.engine import Change
+from healthd.metrics import Metrics
+
+log = structlog.get_logger("healthd.engine")
+
+URGENT = frozenset({Lane.CLICK, Lane.CONFIRM})
+
+
+@dataclass
+class Reporter:
+    """Hears of every committed change, and wakes who has work because of it."""
+
+    metrics: Metrics
+    wake_prober: Callable[[str], None]
+    wake_outbox: Callable[[], None]
+
+    def heard(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            self._count(change)
+            if change.moved:
+                self._tell(change)
+            if change.probe in URGENT:
+                self.wake_prober(change.workspace)
+            if change.notices:
+                self.wake_outbox()
+
+    def _tell(self, change: Change) -> None:
+        log.info(
+            "account." + change.after,
+            workspace=change.workspace,
+            account_id=change.ref,
+            platform=change.platform,
+            before=change.before,
+            signal=change.signal,
+            source=change.source,
+            incident=change.opened.id if change.opened else change.resolved.id if change.resolved else None,
+        )
+
+    def _count(self, change: Change) -> None:
+        metrics, platform = self.metrics, platform_label(change.platform)
+        outcome = "fenced" if change.fenced else "applied"
+        metrics.observations.labels(change.workspace, change.source, change.signal, outcome).inc()
+        if change.opened is not None:
+            metrics.incidents_opened.labels(change.workspace, platform, change.opened.cause).inc()
+            metrics.time_to_detect.labels(change.source).observe(
+                _span(change.opened.broken_at, change.opened.opened_at)
+            )
+        if change.resolved is not None and change.resolved.resolution is not None:
+            metrics.incidents_resolved.labels(change.workspace, platform, change.resolved.resolution).inc()
+            metrics.time_to_repair.labels(platform).observe(
+                _span(change.resolved.opened_at, change.resolved.resolved_at or change.resolved.opened_at)
+            )
+
+
+def _span(start: datetime, end: datetime) -> float:
+    """Seconds; never negative, since two clocks may be involved."""
+    return max(end - start, timedelta(0)).total_seconds()

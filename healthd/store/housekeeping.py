@@ -1,0 +1,26 @@
+"""What keeps the database from growing for ever."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, delete, update
+
+from healthd.store.inbox import InboxStatus
+from healthd.store.schema import history, inbox
+
+KEEP_BODIES = timedelta(days=7)
+KEEP_EVENT_IDS = timedelta(days=100)
+"""Longer than the 90 days for which the provider can replay an event: a repeat is always recognised."""
+KEEP_HISTORY = timedelta(days=400)
+
+
+def prune(connection: Connection, now: datetime) -> None:
+    """Empties old webhooks, then forgets them, and forgets the oldest lines of history."""
+    connection.execute(
+        update(inbox)
+        .where(inbox.c.status == InboxStatus.DONE, inbox.c.received_at < now - KEEP_BODIES, inbox.c.body != b"")
+        .values(body=b"")
+    )
+    connection.execute(delete(inbox).where(inbox.c.received_at < now - KEEP_EVENT_IDS))
+    connection.execute(delete(history).where(history.c.recorded_at < now - KEEP_HISTORY))

@@ -1,0 +1,443 @@
+"""Looking for trouble: the sweep over everything, each account's own check, confirmations, and the inventory.
+
+Work stands in due queues in the store, so that nothing is forgotten by a restart and nothing piles up after a pause.
+Each workspace is looked after by itself: one that fails slows down alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+from sqlalchemy import Connection
+
+from healthd.core.model import Lane, Observation, Signal, Source, State
+from healthd.engine import Change, Engine
+from healthd.metrics import Metrics
+from healthd.providers.allowance import Allowance
+from healthd.providers.base import (
+    BulkHealth,
+    Conflict,
+    MissingScope,
+    NotFound,
+    PaymentRequired,
+    Provider,
+    ProviderError,
+    RateLimited,
+    Unauthorized,
+    Unavailable,
+)
+from healthd.store import accounts, housekeeping, profiles
+from healthd.store.accounts import Known, Probe
+from healthd.store.database import Store, StoreUnavailable
+from healthd.store.profiles import OWN, Scope
+
+log = structlog.get_logger("healthd.sweep")
+
+URGENT = (Lane.CLICK, Lane.CONFIRM)
+URGENT_AT_ONCE = 16
+ROTATION_AT_ONCE = 32
+DIGEST = 500
+"""Accounts in one transaction of a digest: small enough that webhooks get their commits in between."""
+LEASE = timedelta(minutes=2)
+FEW_MISSING = 5
+MISSING_SHARE = 0.1
+"""More accounts gone at once than this share (and than ``FEW_MISSING``) is more likely a bad list than a true one."""
+STANDS_IN_THE_WAY = (Unauthorized, PaymentRequired, MissingScope, Unavailable, RateLimited)
+"""Errors that are about the workspace or the API, not about the one account asked for."""
+
+
+@dataclass
+class Workspace:
+    """One workspace, and how its API has been treating us."""
+
+    name: str
+    provider: Provider
+    allowance: Allowance
+    with_profiles: bool
+    rng: random.Random
+    failures: int = 0
+    ready_at: float = 0.0
+    urgent: asyncio.Event = field(default_factory=asyncio.Event)
+    inventory_wanted: bool = False
+
+    def failed(self) -> None:
+        """Each failure in a row doubles the pause, from 2 s to 5 min: the API is not hammered while it is down."""
+        self.failures += 1
+        pause = min(2.0 * 2 ** (self.failures - 1), 300.0) * self.rng.uniform(0.5, 1.0)
+        self.ready_at = asyncio.get_running_loop().time() + pause
+
+    def worked(self) -> None:
+        self.failures, self.ready_at = 0, 0.0
+
+    @property
+    def resting(self) -> bool:
+        return asyncio.get_running_loop().time() < self.ready_at
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPolicy:
+    """The operator's intervals; ``mode`` is ``"bulk"`` or ``"each"``."""
+
+    mode: str = "bulk"
+    bulk_interval: timedelta = timedelta(seconds=60)
+    inventory_interval: timedelta = timedelta(minutes=15)
+    ask_again: timedelta = timedelta(minutes=15)
+    """How soon an account whose row in the sweep was unclear is asked about by itself once more."""
+
+
+@dataclass
+class _Answer:
+    """``understood`` is false where the profile turned out to be paused or gone: an answer too, but an empty one."""
+
+    understood: bool = True
+
+
+@dataclass
+class Sweep:
+    """Runs the jobs of all workspaces. ``heard`` is told of every committed change."""
+
+    store: Store
+    engine: Engine
+    workspaces: Mapping[str, Workspace]
+    metrics: Metrics
+    policy: SweepPolicy
+    now: Callable[[], datetime]
+    heard: Callable[[Sequence[Change]], None]
+
+    def __post_init__(self) -> None:
+        self._scheduler = AsyncIOScheduler(timezone=UTC)
+        self._running: set[asyncio.Task[Any]] = set()
+        self._asked: dict[tuple[str, str], datetime] = {}
+        self._stopping = False
+
+    def start(self) -> None:
+        """Starts the jobs on the running loop; the first sweep begins at once."""
+        for workspace in self.workspaces.values():
+            if self.policy.mode == "bulk":
+                self._every(self.policy.bulk_interval, "bulk", self.bulk, workspace)
+            self._every(self.policy.inventory_interval, "inventory", self.inventory, workspace)
+            self._spawn(self._keep_probing(workspace, URGENT))
+            self._spawn(self._keep_probing(workspace, (Lane.ROTATION,)))
+        self._every(timedelta(seconds=1), "confirm_timeout", self.time_out)
+        self._every(timedelta(hours=1), "housekeeping", self._keep_house)
+        self._scheduler.start()
+
+    async def stop(self, within: float) -> None:
+        """Starts nothing new, and lets what is under way end within that many seconds."""
+        self._stopping = True
+        self._scheduler.remove_all_jobs()
+        for workspace in self.workspaces.values():
+            workspace.urgent.set()
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=within)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+
+    def wake(self, workspace: str) -> None:
+        """Something urgent is due there now."""
+        if workspace in self.workspaces:
+            self.workspaces[workspace].urgent.set()
+
+    def _every(self, interval: timedelta, name: str, job: Callable[..., Awaitable[Any]], *args: Workspace) -> None:
+        seconds = interval.total_seconds()
+        self._scheduler.add_job(
+            self._guarded,
+            IntervalTrigger(seconds=seconds, jitter=seconds / 10 if args else None, timezone=UTC),
+            args=(name, job, *args),
+            id=":".join((name, *(workspace.name for workspace in args))),
+            next_run_time=datetime.now(UTC),
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=None,
+        )
+
+    async def _guarded(self, name: str, job: Callable[..., Awaitable[Any]], *args: Workspace) -> None:
+        """A job that fails is counted and comes again; it takes nothing else down with it."""
+        with self._tracked():
+            try:
+                await job(*args)
+            except ProviderError:
+                return  # counted and noted where it happened
+            except StoreUnavailable as error:
+                self.metrics.jobs_failed.labels(name).inc()
+                log.warning("job.store_unavailable", job=name, reason=str(error))
+            except Exception:
+                self.metrics.jobs_failed.labels(name).inc()
+                log.exception("job.failed", job=name, workspace=args[0].name if args else None)
+
+    @contextmanager
+    def _tracked(self) -> Iterator[None]:
+        task = asyncio.current_task()
+        if task is not None:
+            self._running.add(task)
+        try:
+            yield
+        finally:
+            if task is not None:
+                self._running.discard(task)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def bulk(self, workspace: Workspace) -> list[Change]:
+        """One sweep over everything in a workspace; only what differs is written."""
+        if workspace.resting:
+            return []
+        started = asyncio.get_running_loop().time()
+        changes: list[Change] = []
+        try:
+            for scope in await self._scopes(workspace):
+                changes += await self._bulk_scope(workspace, scope)
+        except ProviderError as error:
+            self.metrics.sweeps.labels(workspace.name, error.kind).inc()
+            raise
+        self.metrics.sweeps.labels(workspace.name, "ok").inc()
+        self.metrics.sweep_seconds.labels(workspace.name).observe(asyncio.get_running_loop().time() - started)
+        return changes
+
+    async def _bulk_scope(self, workspace: Workspace, scope: Scope) -> list[Change]:
+        async with self._asking(workspace, scope) as answer:
+            bulk = await workspace.provider.health_all(scope.ref or None)
+        if not answer.understood:
+            return []
+        known = await self.store.read(accounts.known, workspace.name, scope.ref)
+        news = [seen for seen in bulk.observations if self._is_news(known, seen)]
+        changes: list[Change] = []
+        for chunk in accounts.chunked(news, DIGEST):
+            done = await self.store.run(self.engine.apply, workspace.name, chunk, self.now(), scope.ref)
+            self.heard(done)
+            changes += done
+        self.metrics.unclear_rows.labels(workspace.name, "contradiction").inc(len(bulk.unclear))
+        self.metrics.unclear_rows.labels(workspace.name, "unreadable").inc(bulk.bad_rows)
+        await self._ask_one_by_one(workspace, bulk.unclear)
+        await self._miss(workspace, known, bulk)
+        await self.store.run(profiles.mark_bulk, workspace.name, scope.ref, self.now())
+        return changes
+
+    def _is_news(self, known: Mapping[str, Known], seen: Observation) -> bool:
+        before = known.get(seen.ref)
+        return before is None or self.engine.is_news(before, seen)
+
+    async def _ask_one_by_one(self, workspace: Workspace, refs: Sequence[str]) -> None:
+        """Brings the accounts' own checks forward, but not again and again while the sweep goes on contradicting
+        itself.
+        """
+        now = self.now()
+        due = [ref for ref in refs if now - self._asked.get((workspace.name, ref), _LONG_AGO) >= self.policy.ask_again]
+        self._asked = {key: at for key, at in self._asked.items() if now - at < self.policy.ask_again}
+        if due:
+            self._asked.update({(workspace.name, ref): now for ref in due})
+            await self.store.run(_bring_forward, workspace.name, due, now, Lane.ROTATION)
+
+    async def _miss(self, workspace: Workspace, known: Mapping[str, Known], bulk: BulkHealth) -> None:
+        """Accounts that the sweep no longer shows are looked for; a sweep alone removes nobody."""
+        shown = {seen.ref for seen in bulk.observations}.union(bulk.unclear)
+        absent = [ref for ref, before in known.items() if before.state is not State.REMOVED and ref not in shown]
+        newly = [ref for ref in absent if not known[ref].missing]
+        if not newly or bulk.bad_rows:
+            return
+        if len(absent) > max(FEW_MISSING, MISSING_SHARE * len(known)):
+            log.warning("sweep.shrunk", workspace=workspace.name, absent=len(absent), known=len(known))
+            workspace.inventory_wanted = True
+            return
+        await self._look_for(workspace, newly, Lane.CONFIRM)
+
+    async def _look_for(self, workspace: Workspace, refs: Sequence[str], lane: Lane) -> None:
+        ids = await self.store.run(accounts.mark_missing, workspace.name, refs, self.now())
+        await self.store.run(accounts.schedule_probe, ids, self.now(), lane)
+        if lane in URGENT:
+            workspace.urgent.set()
+
+    async def inventory(self, workspace: Workspace) -> list[Change]:
+        """Reads the lists of accounts and profiles: new ones are taken in, missed ones looked for."""
+        if workspace.resting:
+            return []
+        workspace.inventory_wanted = False
+        if workspace.with_profiles:
+            await self._list_profiles(workspace)
+        changes: list[Change] = []
+        for scope in await self._scopes(workspace):
+            changes += await self._inventory_scope(workspace, scope)
+        return changes
+
+    async def _inventory_scope(self, workspace: Workspace, scope: Scope) -> list[Change]:
+        async with self._asking(workspace, scope) as answer:
+            listed = await workspace.provider.list_accounts(scope.ref or None, Lane.BULK)
+        if not answer.understood:
+            return []
+        now = self.now()
+        known = await self.store.read(accounts.known, workspace.name, scope.ref)
+        changes: list[Change] = []
+        for chunk in accounts.chunked(listed, DIGEST):
+            done = await self.store.run(
+                self.engine.discover, workspace.name, chunk, now, scope.ref, probe_soon=self.policy.mode == "each"
+            )
+            self.heard(done)
+            changes += done
+        present = {entry.ref for entry in listed}
+        absent = [ref for ref, before in known.items() if before.state is not State.REMOVED and ref not in present]
+        if absent:
+            many = len(absent) > max(FEW_MISSING, MISSING_SHARE * len(known))
+            await self._look_for(workspace, absent, Lane.ROTATION if many else Lane.CONFIRM)
+        await self.store.run(profiles.mark_inventory, workspace.name, scope.ref, now)
+        return changes
+
+    async def _list_profiles(self, workspace: Workspace) -> None:
+        try:
+            found = [profile async for profile in workspace.provider.profiles()]
+        except (NotFound, MissingScope) as error:
+            # Not enabled for this workspace, or not for this key: then there are none to look after.
+            log.debug("profiles.unavailable", workspace=workspace.name, reason=error.kind)
+            return
+        except ProviderError as error:
+            await self._note_failure(workspace, error)
+            raise
+        await self.store.run(profiles.replace_profiles, workspace.name, found)
+
+    async def _scopes(self, workspace: Workspace) -> list[Scope]:
+        found = await self.store.read(profiles.scopes, workspace.name)
+        return [scope for scope in found if scope.active and (workspace.with_profiles or scope.ref == OWN)]
+
+    async def time_out(self) -> list[Change]:
+        """Suspects whose confirmation did not come in time."""
+        changes = await self.store.run(self.engine.time_out, self.now())
+        self.heard(changes)
+        return changes
+
+    async def _keep_house(self) -> None:
+        await self.store.run(housekeeping.prune, self.now())
+
+    async def _keep_probing(self, workspace: Workspace, lanes: Sequence[Lane]) -> None:
+        """Asks about due accounts for as long as the daemon runs. Urgent lanes and the rotation have a loop each, so
+        that nobody waits behind the rotation.
+        """
+        while not self._stopping:
+            found = 0
+            if not workspace.resting or Lane.CLICK in lanes:
+                try:
+                    found = await self.probe_due(workspace, lanes)
+                except StoreUnavailable as error:
+                    log.warning("job.store_unavailable", job="probe", reason=str(error))
+                except Exception:
+                    self.metrics.jobs_failed.labels("probe").inc()
+                    log.exception("job.failed", job="probe", workspace=workspace.name)
+            if workspace.inventory_wanted and Lane.ROTATION in lanes:
+                await self._guarded("inventory", self.inventory, workspace)
+            if not found:
+                await self._rest(workspace, lanes)
+
+    async def _rest(self, workspace: Workspace, lanes: Sequence[Lane]) -> None:
+        if lanes is not URGENT:
+            await asyncio.sleep(1)
+            return
+        try:
+            await asyncio.wait_for(workspace.urgent.wait(), timeout=1)
+        except TimeoutError:
+            return
+        workspace.urgent.clear()
+
+    async def probe_due(self, workspace: Workspace, lanes: Sequence[Lane]) -> int:
+        """Asks about the accounts whose turn it is; returns how many those were."""
+        urgent = Lane.CONFIRM in lanes
+        limit = URGENT_AT_ONCE if urgent else min(ROTATION_AT_ONCE, max(1, workspace.allowance.share // 6))
+        due = await self.store.run(accounts.claim_probes, workspace.name, lanes, self.now(), LEASE, limit)
+        if urgent:
+            await asyncio.gather(*(self._probe_now(workspace, probe) for probe in due))
+        else:
+            answers = await asyncio.gather(*(self._ask(workspace, probe) for probe in due))
+            seen = [answer for answer in answers if answer is not None]
+            if seen:
+                self.heard(await self.store.run(self.engine.apply, workspace.name, seen, self.now()))
+        return len(due)
+
+    async def _probe_now(self, workspace: Workspace, probe: Probe) -> None:
+        seen = await self._ask(workspace, probe)
+        if seen is not None:
+            self.heard(await self.store.run(self.engine.apply, workspace.name, [seen], self.now()))
+
+    async def _ask(self, workspace: Workspace, probe: Probe) -> Observation | None:
+        """One account's own health; ``None`` where nobody can know, with the account's turn put off."""
+        try:
+            seen = await workspace.provider.health(probe.ref, probe.profile or None, probe.lane)
+        except NotFound:
+            return await self._not_found(workspace, probe)
+        except ProviderError as error:
+            if isinstance(error, STANDS_IN_THE_WAY):
+                await self._note_failure(workspace, error)
+            again = self._again(workspace, probe, error)
+            await self.store.run(accounts.postpone_probe, probe.account_id, again, probe.lane)
+            return None
+        if workspace.failures:
+            await self._note_success(workspace)
+        return seen
+
+    def _again(self, workspace: Workspace, probe: Probe, error: ProviderError) -> datetime:
+        base = 4.0 if probe.lane in URGENT else 90.0
+        if isinstance(error, RateLimited):
+            base = max(base, error.retry_after)
+        return self.now() + timedelta(seconds=base * workspace.rng.uniform(0.8, 1.2))
+
+    async def _not_found(self, workspace: Workspace, probe: Probe) -> Observation | None:
+        """A 404 proves a removal only for an account that the inventory misses too."""
+        stored = await self.store.read(accounts.by_id, probe.account_id)
+        if stored is not None and stored.missing_since is not None:
+            return Observation(probe.ref, Signal.GONE, Source.INVENTORY, at=self.now())
+        workspace.inventory_wanted = True
+        again = self.now() + timedelta(seconds=15)
+        await self.store.run(accounts.postpone_probe, probe.account_id, again, Lane.CONFIRM)
+        return None
+
+    @asynccontextmanager
+    async def _asking(self, workspace: Workspace, scope: Scope) -> AsyncIterator[_Answer]:
+        """Around a question about a whole scope: notes how the API treated us."""
+        answer = _Answer()
+        try:
+            yield answer
+        except ProviderError as error:
+            if isinstance(error, Conflict | NotFound) and scope.ref != OWN:
+                answer.understood = False
+                await self.store.run(profiles.set_active, workspace.name, scope.ref, active=False)
+                return
+            await self._note_failure(workspace, error)
+            raise
+        await self._note_success(workspace)
+
+    async def _note_failure(self, workspace: Workspace, error: ProviderError) -> None:
+        """The API's trouble is the workspace's, never an account's."""
+        workspace.failed()
+        message = f"{error} {error.remedy}"
+        news = await self.store.run(
+            profiles.raise_trouble, workspace.name, error.kind, message, error.request_id, self.now()
+        )
+        if news:
+            log.warning(
+                "api.trouble", workspace=workspace.name, kind=error.kind, reason=str(error), remedy=error.remedy,
+                request_id=error.request_id,
+            )  # fmt: skip
+
+    async def _note_success(self, workspace: Workspace) -> None:
+        workspace.worked()
+        for kind in await self.store.run(profiles.end_troubles, workspace.name):
+            log.info("api.trouble_over", workspace=workspace.name, kind=kind)
+
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+def _bring_forward(connection: Connection, workspace: str, refs: Sequence[str], at: datetime, lane: Lane) -> None:
+    found = accounts.load(connection, workspace, refs)
+    accounts.schedule_probe(connection, [stored.id for stored in found.values()], at, lane)

@@ -1,0 +1,1 @@
+"""Pages and answers over HTTP: the reconnect page in public, operations in private."""
