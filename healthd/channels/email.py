@@ -174,7 +174,7 @@ class Email:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[aiosmtplib.SMTP]:
-        """A server ready for one exchange within the deadline. Whatever goes wrong comes out as ``Retry`` or ``Dead``."""
+        """A server ready for one exchange within the deadline. What goes wrong comes out as ``Retry`` or ``Dead``."""
         import aiosmtplib  # noqa: PLC0415
 
         settings = self._settings
@@ -230,14 +230,14 @@ def compose(settings: EmailSettings, delivery: Delivery, recipient: str) -> byte
     return data
 
 
-def _policy() -> EmailPolicy:
+def _policy() -> EmailPolicy[EmailMessage]:
     """The standard's, but ids of other messages are never folded or encoded: a client could not match them then."""
     from email.headerregistry import HeaderRegistry, MessageIDHeader  # noqa: PLC0415
     from email.policy import SMTP  # noqa: PLC0415
 
     headers = HeaderRegistry()
     for name in ("in-reply-to", "references"):
-        headers.map_to_type(name, MessageIDHeader)
+        headers.map_to_type(name, MessageIDHeader)  # type: ignore[arg-type]
     return SMTP.clone(header_factory=headers)
 
 
@@ -268,24 +268,27 @@ def _verdict(error: Exception, settings: EmailSettings) -> Retry | Dead:
     """What an error means for the message. Answers of servers often quote the address, so only their codes are kept."""
     import aiosmtplib as smtp  # noqa: PLC0415
 
+    host = settings.host
     match error:
         case smtp.SMTPRecipientsRefused(recipients=[refusal, *_]):
             return _refused("the recipient", refusal.code, refusal.message)
         case smtp.SMTPDataError():
             return _refused("the message", error.code, error.message)
         case smtp.SMTPAuthenticationError():
-            return Retry(f"{settings.host} refused the log-in ({error.code}): check username and password")
+            reason = f"{host} refused the log-in ({error.code}): check username and password"
         case smtp.SMTPSenderRefused():
-            return Retry(f"{settings.host} refused the sender ({_codes(error.code, error.message)}): check sender")
+            reason = f"{host} refused the sender ({_codes(error.code, error.message)}): check sender and log-in"
         case smtp.SMTPResponseException():
-            return Retry(f"{settings.host} answered {_codes(error.code, error.message)}")
+            reason = f"{host} answered {_codes(error.code, error.message)}"
         case TimeoutError():
-            return Retry(f"{settings.host} did not answer in time")
-    if (tls := _tls_error(error)) is not None:
-        return Retry(f"no trusted TLS with {settings.host} ({tls}): check host, security and ca_file")
-    if isinstance(error, smtp.SMTPException) and not isinstance(error, ConnectionError):
-        return Retry(f"{settings.host} does not offer what is configured: check security, username and password")
-    return Retry(f"no connection to {settings.host}, or it was lost ({_os_error(error)})")
+            reason = f"{host} did not answer in time"
+        case _ if (tls := _tls_error(error)) is not None:
+            reason = f"no trusted TLS with {host} ({tls}): check host, security and ca_file"
+        case OSError():
+            reason = f"no connection to {host}, or it was lost ({_os_error(error)})"
+        case _:
+            reason = f"{host} does not offer what is configured: check security, username and password"
+    return Retry(reason)
 
 
 _SIGN_IN_FIRST = frozenset({530, 534, 535, 538})

@@ -219,7 +219,7 @@ class ByToken(_Slack):
 _THREAD_GONE = frozenset({"thread_not_found", "invalid_thread_ts", "cannot_reply_to_message", "message_not_found"})
 _NOT_EDITABLE = frozenset({"message_not_found", "cant_update_message", "edit_window_closed", "channel_not_found"})
 
-# Trouble with the token or the app is the operator's to mend, and the notice waits for it. What is not listed waits too.
+# Trouble with the token or the app is the operator's to mend, and the notice waits for it; so does what is not listed.
 _REASONS: dict[str, tuple[type[Retry | Dead], str]] = {
     "channel_not_found": (Dead, "there is no such channel, or the app may not see it"),
     "channel_is_archived": (Dead, "the channel is archived"),

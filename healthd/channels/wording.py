@@ -46,6 +46,7 @@ class Tone(StrEnum):
 
     BROKEN = "broken"
     SOON = "soon"
+    """Not broken, or not known to be."""
     FIXED = "fixed"
 
 
@@ -207,7 +208,7 @@ def _opened(notice: Notice) -> Words:
     if notice.unconfirmed:
         return _ask(
             notice,
-            tone=Tone.BROKEN,
+            tone=Tone.SOON,
             status="Not confirmed yet",
             headline=f"{_account_on(notice)} may need to be reconnected",
             happened=_HEARSAY,
@@ -227,18 +228,9 @@ def _opened(notice: Notice) -> Words:
 
 def _reminder(notice: Notice) -> Words:
     """Keeps the subject of the first message, so that mail clients show both as one conversation."""
+    still = "may still be" if notice.unconfirmed else "is still"
     span = in_words(notice.created_at - notice.broken_at)
-    if notice.unconfirmed:
-        return replace(
-            _opened(notice),
-            status=f"Not confirmed for {span}",
-            headline=f"{_account_on(notice)} may still be disconnected",
-        )
-    return replace(
-        _opened(notice),
-        status=f"Still broken for {span}",
-        headline=f"{_account_on(notice)} is still disconnected",
-    )
+    return replace(_opened(notice), status="Reminder", headline=f"{_account_on(notice)} {still} broken, for {span} now")
 
 
 def _resolved(notice: Notice) -> Words:

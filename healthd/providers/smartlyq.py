@@ -1,0 +1,633 @@
+"""SmartlyQ: its webhooks, its health endpoints, its reconnect links. https://docs.smartlyq.com"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import random
+import re
+import ssl
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx2
+import orjson
+
+from healthd.core.model import Lane, Observation, Signal, Source
+from healthd.core.text import clean
+from healthd.providers.allowance import Allowance
+from healthd.providers.base import (
+    BadAnswer,
+    BulkHealth,
+    Conflict,
+    Event,
+    ForbiddenLink,
+    Listed,
+    MissingScope,
+    NotFound,
+    PaymentRequired,
+    Profile,
+    ProviderError,
+    RateLimited,
+    Unauthorized,
+    Unavailable,
+    UnparsedWebhook,
+    Unprocessable,
+    WebhookRefused,
+)
+
+OAUTH_HOSTS: Mapping[str, tuple[str, ...]] = {
+    "facebook": ("www.facebook.com", "m.facebook.com"),
+    "instagram": ("www.instagram.com", "api.instagram.com"),
+    "threads": ("threads.net", "www.threads.net", "www.threads.com"),
+    "twitter": ("x.com", "twitter.com", "api.twitter.com", "api.x.com"),
+    "linkedin": ("www.linkedin.com",),
+    "youtube": ("accounts.google.com",),
+    "gmb": ("accounts.google.com",),
+    "tiktok": ("www.tiktok.com",),
+    "bluesky": ("bsky.social",),
+    "pinterest": ("www.pinterest.com",),
+    "reddit": ("www.reddit.com",),
+    "snapchat": ("accounts.snapchat.com",),
+    "tumblr": ("www.tumblr.com",),
+    "discord": ("discord.com",),
+}
+"""Where a platform asks its user for consent; the provider's links may lead there directly."""
+
+DEFAULT_ALLOWED_HOSTS = frozenset({"app.smartlyq.com", *(host for hosts in OAUTH_HOSTS.values() for host in hosts)})
+
+TOLERANCE = timedelta(minutes=5)
+SMALL_ANSWER = 8 * 1024 * 1024
+BULK_ANSWER = 400 * 1024 * 1024
+"""Decoded bytes that an answer may have: a bulk row takes about 200, and a million of them must fit."""
+OFF_LOOP = 64 * 1024
+"""An answer larger than this is parsed in a thread."""
+MOST_SIGNATURES = 16
+BAD_ROWS_ALLOWED = 0.05
+LONGEST_VALIDITY = 36_500
+TRIES = 3
+_LONGEST_PAUSE = 3600.0
+
+_SIGNATURE = b"x-smartlyq-signature"
+_TIMESTAMP = re.compile(rb"[0-9]{1,12}")
+_EVENT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
+_REF = re.compile(r"[0-9]{1,20}", re.ASCII)
+_PLATFORM = re.compile(r"[a-z0-9_-]{1,40}", re.ASCII)
+_HTTPS_LINK = re.compile(r"https://([A-Za-z0-9.-]{1,253})(?:[/?#][\x21\x22-\x5b\x5d-\x7e]*)?")
+_LOOPBACK_LINK = re.compile(r"http://((?:127\.0\.0\.1|localhost):[0-9]{1,5})(?:[/?#][\x21\x22-\x5b\x5d-\x7e]*)?")
+_LONGEST_LINK = 2048
+
+EVENT_SIGNALS = {
+    "account.token_expired": Signal.TOKEN_EXPIRED,
+    "account.disconnected": Signal.DISCONNECTED,
+    "account.connected": Signal.CONNECTED,
+}
+
+READING_SIGNALS: Mapping[tuple[str, bool | None], Signal] = {
+    # No single field is believed against another: the published example contradicts itself in one row.
+    ("connected", False): Signal.OK,
+    ("connected", None): Signal.OK,
+    ("expired", True): Signal.BAD_TOKEN,
+    ("expired", None): Signal.BAD_TOKEN,
+    # Two fields disagree on the side of trouble: it has to last before it counts.
+    ("expired", False): Signal.ERROR,
+    ("error", False): Signal.ERROR,
+    ("error", True): Signal.ERROR,
+    ("error", None): Signal.ERROR,
+}
+"""``(status, token_expired)`` to what it says. What is not listed says nothing that can be believed."""
+
+
+def _quiet(_: str, __: str, ___: float) -> None:
+    """For those who do not measure."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: httpx2.Headers
+    body: bytes
+    asked_at: datetime
+
+
+class SmartlyQ:
+    """One workspace at SmartlyQ. ``observe(endpoint, outcome, seconds)`` is told of every call."""
+
+    def __init__(
+        self,
+        *,
+        workspace: str,
+        api_key: str,
+        allowance: Allowance,
+        now: Callable[[], datetime],
+        base_url: str = "https://api.smartlyq.com/v1",
+        webhook_secrets: Sequence[str] = (),
+        allowed_hosts: Collection[str] = DEFAULT_ALLOWED_HOSTS,
+        tolerance: timedelta = TOLERANCE,
+        timeout: float = 15.0,
+        observe: Callable[[str, str, float], None] = _quiet,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.workspace = workspace
+        self._api_key = api_key
+        self._base_url = base_url.rstrip("/")
+        self._secrets = [secret.encode() for secret in webhook_secrets]
+        self._allowance = allowance
+        self._allowed_hosts = allowed_hosts
+        self._now = now
+        self._tolerance = tolerance
+        self._timeout = timeout
+        self._observe = observe
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrecy
+        self._client: httpx2.AsyncClient | None = None
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[None]:
+        """Opens and closes the connections."""
+        async with httpx2.AsyncClient(
+            headers={"authorization": f"Bearer {self._api_key}", "user-agent": "healthd", "accept": "application/json"},
+            follow_redirects=False,
+            timeout=self._timeout,
+            limits=httpx2.Limits(max_connections=64, max_keepalive_connections=64, keepalive_expiry=60),
+            trust_env=False,
+        ) as client:
+            self._client = client
+            try:
+                yield
+            finally:
+                self._client = None
+
+    def verify(self, headers: Mapping[bytes, bytes] | list[tuple[bytes, bytes]], body: bytes, now: datetime) -> None:
+        """Raises ``WebhookRefused`` unless the raw body carries a valid, fresh signature.
+
+        ``X-SmartlyQ-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256(secret, "<t>." + body)>``; the key is the secret's
+        text as it is (https://docs.smartlyq.com/guides/webhooks).
+        """
+        pairs = headers.items() if isinstance(headers, Mapping) else headers
+        found = [value for name, value in pairs if name == _SIGNATURE]
+        if len(found) != 1:
+            raise WebhookRefused("ambiguous" if found else "missing")
+        timestamp, claimed = _split_signature(found[0])
+        message = timestamp + b"." + body
+        # Every secret and every signature is compared, so that the time taken tells nothing.
+        matches = [
+            hmac.compare_digest(hmac.digest(secret, message, "sha256"), signature)
+            for secret in self._secrets
+            for signature in claimed
+        ]
+        if not any(matches):
+            raise WebhookRefused("mismatch")
+        if abs(now.timestamp() - int(timestamp)) > self._tolerance.total_seconds():
+            raise WebhookRefused("stale")
+
+    def event_id(self, body: bytes) -> str:
+        """The id by which a repeated delivery is recognised; a digest of the body where it carries none."""
+        try:
+            claimed = orjson.loads(body)["id"]
+        except (orjson.JSONDecodeError, TypeError, KeyError, IndexError):
+            claimed = None
+        if isinstance(claimed, str) and _EVENT_ID.fullmatch(claimed):
+            return claimed
+        return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+    def parse(self, body: bytes, received_at: datetime) -> Event:
+        """Reads a verified body. Raises ``UnparsedWebhook``."""
+        try:
+            envelope = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            raise UnparsedWebhook("the body is not JSON") from None
+        if not isinstance(envelope, dict) or not isinstance(envelope.get("event"), str):
+            raise UnparsedWebhook("the envelope names no event")
+        event_id, name = self.event_id(body), envelope["event"]
+        signal = EVENT_SIGNALS.get(name)
+        if signal is None:
+            return Event(name[:80], event_id, None)
+        data = envelope.get("data")
+        if not isinstance(data, dict):
+            raise UnparsedWebhook("its data is no object")
+        ref = _ref(data.get("account_id"))
+        if ref is None:
+            raise UnparsedWebhook("account_id is no positive integer")
+        observation = Observation(
+            ref=ref,
+            signal=signal,
+            source=Source.WEBHOOK,
+            at=_event_time(envelope.get("created_at"), received_at),
+            platform=_platform(data.get("platform")),
+            name=_text(data.get("account_name")),
+            reason=_text(data.get("reason"), 200),
+            event_id=event_id,
+        )
+        return Event(name, event_id, observation, _ref(data.get("profile_id")))
+
+    async def identity(self) -> str:
+        """The name that the key's owner goes by."""
+        data, _, _ = await self._get("/me", "me", Lane.CLICK)
+        return _text(data.get("name")) or "unnamed" if isinstance(data, dict) else "unnamed"
+
+    async def list_accounts(self, profile: str | None, lane: Lane) -> list[Listed]:
+        """Every account of the workspace, or of one profile. Raises ``BadAnswer`` when rows cannot be read: a list
+        with holes would look like removals.
+        """
+        data, _, _ = await self._get("/social/accounts", "list", lane, profile, most=BULK_ANSWER)
+        if not isinstance(data, list):
+            raise BadAnswer("the list of accounts is no list")
+        listed = [_listed(row) for row in data]
+        good = [entry for entry in listed if entry is not None]
+        if len(good) != len(listed):
+            raise BadAnswer(f"{len(listed) - len(good)} of {len(listed)} rows of the list cannot be read")
+        return good
+
+    async def health(self, ref: str, profile: str | None, lane: Lane) -> Observation:
+        """One account's reading. Raises ``BadAnswer`` for what cannot be believed: that is *cannot know*."""
+        path = f"/social/accounts/{_in_path(ref)}/health"
+        data, meta, asked_at = await self._get(path, "health", lane, profile)
+        request_id = _text(meta.get("request_id"))
+        if not isinstance(data, dict) or _ref(data.get("id")) != ref:
+            raise BadAnswer("the answer is not about the account that was asked for", request_id=request_id)
+        observation = _reading(data, Source.HEALTH, _reading_time(meta, asked_at), asked_at, request_id)
+        if observation is None:
+            raise BadAnswer(
+                "the reading contradicts itself or uses words that healthd does not know", request_id=request_id
+            )
+        return observation
+
+    async def health_all(self, profile: str | None) -> BulkHealth:
+        """Every account's reading in one request. Rows that say no one clear thing are named, not believed."""
+        data, meta, asked_at = await self._get("/social/accounts/health", "bulk", Lane.BULK, profile, most=BULK_ANSWER)
+        rows = data.get("accounts") if isinstance(data, dict) else None
+        if not isinstance(rows, list):
+            raise BadAnswer("the bulk answer holds no accounts", request_id=_text(meta.get("request_id")))
+        at = _reading_time(meta, asked_at)
+        return await asyncio.to_thread(_bulk, rows, at, asked_at, _text(meta.get("request_id")))
+
+    async def mint(self, ref: str, profile: str | None) -> str:
+        """A fresh single-use link. Never retried by itself: each call kills the link of the one before."""
+        path = f"/social/accounts/{_in_path(ref)}/reconnect-url"
+        data, meta, _ = await self._get(path, "mint", Lane.CLICK, profile, tries=1)
+        link = data.get("reconnect_url") if isinstance(data, dict) else None
+        if not is_allowed_link(link, self._allowed_hosts):
+            raise ForbiddenLink(
+                "the provider's link leads outside the allowed hosts", request_id=_text(meta.get("request_id"))
+            )
+        return str(link)
+
+    async def pause(self, ref: str, profile: str | None) -> None:
+        await self._call("POST", f"/social/accounts/{_in_path(ref)}/pause", "pause", Lane.CONFIRM, profile)
+
+    async def resume(self, ref: str, profile: str | None) -> None:
+        await self._call("POST", f"/social/accounts/{_in_path(ref)}/resume", "resume", Lane.CONFIRM, profile)
+
+    async def profiles(self) -> AsyncIterator[Profile]:
+        """All profiles, page by page. Raises ``NotFound`` or ``MissingScope`` where the workspace has none to show."""
+        page = 1
+        while True:
+            path = f"/profiles?page={page}&per_page=100"
+            data, _, _ = await self._get(path, "profiles", Lane.BULK)
+            rows = data.get("profiles") if isinstance(data, dict) else None
+            if not isinstance(rows, list):
+                raise BadAnswer("the answer holds no list of profiles")
+            for row in rows:
+                profile = _profile(row)
+                if profile is not None:
+                    yield profile
+            if len(rows) < 100:
+                return
+            page += 1
+
+    async def _get(
+        self,
+        path: str,
+        endpoint: str,
+        lane: Lane,
+        profile: str | None = None,
+        *,
+        most: int = SMALL_ANSWER,
+        tries: int = TRIES,
+    ) -> tuple[Any, dict[str, Any], datetime]:
+        """The answer's ``data`` and ``meta``, and when it was asked for. Only what the API could not answer at all is
+        asked again.
+        """
+        for attempt in range(1, tries + 1):
+            try:
+                return await self._call("GET", path, endpoint, lane, profile, most=most)
+            except Unavailable:
+                if attempt == tries:
+                    raise
+            await asyncio.sleep(0.25 * 2**attempt * self._rng.uniform(0.5, 1.0))
+        raise AssertionError  # unreachable: the last attempt returns or raises
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        endpoint: str,
+        lane: Lane,
+        profile: str | None = None,
+        *,
+        most: int = SMALL_ANSWER,
+    ) -> tuple[Any, dict[str, Any], datetime]:
+        """One call, in its turn and within the time allowed. Raises one of the ``ProviderError`` kinds."""
+        await self._allowance.take(lane)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        outcome = "cancelled"
+        try:
+            answer = await self._exchange(method, path, profile, most)
+            self._learn(answer)
+            result = await _understand(answer)
+            outcome = "ok"
+        except ProviderError as error:
+            outcome = error.kind
+            if isinstance(error, RateLimited):
+                self._allowance.refused(error.retry_after)
+            raise
+        finally:
+            self._observe(endpoint, outcome, loop.time() - started)
+        return *result, answer.asked_at
+
+    async def _exchange(self, method: str, path: str, profile: str | None, most: int) -> _Answer:
+        """The bytes of an answer. The client's own time-outs are per read, so a dripping peer never meets them: the
+        deadline here is for the whole exchange.
+        """
+        if self._client is None:
+            raise RuntimeError("the provider's session is not open")
+        asked_at = self._now()
+        headers = {"x-profile-id": profile} if profile else {}
+        try:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._client.stream(method, self._base_url + path, headers=headers) as response,
+            ):
+                body = await _limited(response, most)
+                return _Answer(response.status_code, response.headers, body, asked_at)
+        except TimeoutError:
+            raise Unavailable(f"no whole answer within {self._timeout:g} s") from None
+        except httpx2.DecodingError:
+            raise BadAnswer("the answer's content encoding is broken") from None
+        except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, OSError) as error:
+            # Messages of the client may quote the address; its kind of error says enough.
+            raise Unavailable(f"no answer: {type(error).__name__}") from None
+        except ExceptionGroup as group:
+            raise Unavailable(f"no answer: {type(group.exceptions[0]).__name__}") from None
+
+    def _learn(self, answer: _Answer) -> None:
+        limit, remaining, reset = (
+            _whole(answer.headers.get(f"x-ratelimit-{name}")) for name in ("limit", "remaining", "reset")
+        )
+        if limit is not None and remaining is not None:
+            reset_in = (reset or 0) - self._now().timestamp()
+            self._allowance.learn(limit, remaining, reset_in)
+
+
+def is_allowed_link(link: object, allowed_hosts: Collection[str]) -> bool:
+    """Whether a link may be handed to a person's browser.
+
+    Judged on the raw text: parsers and browsers disagree on ``https://evil.example\\@app.smartlyq.com/`` and its like.
+    Hosts are compared exactly; an entry such as ``127.0.0.1:8090`` allows plain http to that port on this machine.
+    """
+    if not isinstance(link, str) or len(link) > _LONGEST_LINK:
+        return False
+    found = _HTTPS_LINK.fullmatch(link) or _LOOPBACK_LINK.fullmatch(link)
+    return found is not None and found[1].lower() in allowed_hosts
+
+
+def _split_signature(header: bytes) -> tuple[bytes, list[bytes]]:
+    """The timestamp and the claimed signatures, as bytes. Raises ``WebhookRefused``."""
+    if len(header) > 4096:
+        raise WebhookRefused("malformed")
+    timestamps, claimed = [], []
+    for part in header.split(b","):
+        name, _, value = part.strip(b" \t").partition(b"=")
+        if name == b"t":
+            timestamps.append(value)
+        elif name == b"v1":
+            claimed.append(value)
+    if len(timestamps) != 1 or not _TIMESTAMP.fullmatch(timestamps[0]) or not 1 <= len(claimed) <= MOST_SIGNATURES:
+        raise WebhookRefused("malformed")
+    return timestamps[0], [signature for signature in map(_digest, claimed) if signature is not None]
+
+
+def _digest(text: bytes) -> bytes | None:
+    """The 32 bytes that 64 hexadecimal digits stand for."""
+    if len(text) != 64:
+        return None
+    try:
+        return bytes.fromhex(text.decode("ascii"))
+    except ValueError:
+        return None
+
+
+async def _limited(response: httpx2.Response, most: int) -> bytes:
+    chunks, size = [], 0
+    async for chunk in response.aiter_bytes():
+        size += len(chunk)
+        if size > most:
+            raise BadAnswer(f"the answer is larger than {most} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _understand(answer: _Answer) -> tuple[Any, dict[str, Any]]:
+    """``data`` and ``meta`` of a good answer; the typed error for any other."""
+    if 300 <= answer.status < 400:
+        raise Unavailable(f"a redirect (HTTP {answer.status}), which is not followed with the key")
+    try:
+        envelope = await _json(answer.body)
+    except ValueError:
+        envelope = None
+    meta = envelope.get("meta") if isinstance(envelope, dict) else None
+    meta = meta if isinstance(meta, dict) else {}
+    refused = isinstance(envelope, dict) and envelope.get("success") is False
+    if answer.status >= 400 or refused:
+        raise _error(answer, envelope if isinstance(envelope, dict) else {}, meta)
+    if not 200 <= answer.status < 300 or not isinstance(envelope, dict):
+        raise BadAnswer(
+            f"HTTP {answer.status} with a body that is not the API's", request_id=_text(meta.get("request_id"))
+        )
+    # Some endpoints answer without the envelope; what they hold is then the whole object.
+    return (envelope.get("data"), meta) if "success" in envelope else (envelope, meta)
+
+
+async def _json(body: bytes) -> Any:
+    if len(body) > OFF_LOOP:
+        return await asyncio.to_thread(orjson.loads, body)
+    return orjson.loads(body)
+
+
+_BY_STATUS: Mapping[int, type[ProviderError]] = {
+    401: Unauthorized,
+    402: PaymentRequired,
+    403: MissingScope,
+    404: NotFound,
+    409: Conflict,
+    422: Unprocessable,
+    429: RateLimited,
+}
+_BY_CODE: Mapping[str, type[ProviderError]] = {
+    "UNAUTHORIZED": Unauthorized,
+    "INVALID_API_KEY": Unauthorized,
+    "INSUFFICIENT_BALANCE": PaymentRequired,
+    "FORBIDDEN": MissingScope,
+    "INSUFFICIENT_SCOPE": MissingScope,
+    "RESOURCE_NOT_FOUND": NotFound,
+    "NOT_ENABLED": NotFound,
+    "CONFLICT": Conflict,
+    "VALIDATION_ERROR": Unprocessable,
+    "RATE_LIMIT_EXCEEDED": RateLimited,
+    "RATE_LIMITED": RateLimited,
+}
+
+
+def _error(answer: _Answer, envelope: dict[str, Any], meta: dict[str, Any]) -> ProviderError:
+    """The error that a status or, in a 2xx that says *no success*, its code stands for."""
+    found = envelope.get("error")
+    error = found if isinstance(found, dict) else {}
+    code, request_id = _text(error.get("code"), 60) or "", _text(meta.get("request_id"))
+    kind = _BY_STATUS.get(answer.status) or (Unavailable if answer.status >= 500 else _BY_CODE.get(code, BadAnswer))
+    message = f"HTTP {answer.status}{f' {code}' if code else ''}"
+    if kind is RateLimited:
+        return RateLimited(message, retry_after=_retry_after(answer.headers, answer.asked_at), request_id=request_id)
+    if kind is MissingScope:
+        details = error.get("details")
+        scope = _text(details.get("required_scope"), 60) if isinstance(details, dict) else None
+        return MissingScope(f"{message}{f': needs {scope}' if scope else ''}", scope=scope, request_id=request_id)
+    if kind is Unprocessable:
+        return Unprocessable(message, code=code, request_id=request_id)
+    return kind(message, request_id=request_id)
+
+
+def _retry_after(headers: httpx2.Headers, now: datetime) -> float:
+    """Seconds to wait, from what sane thing the headers say, between a second and an hour."""
+    said = headers.get("retry-after", "").strip()
+    seconds: float | None = _whole(said)
+    if seconds is None and said:
+        try:
+            seconds = (parsedate_to_datetime(said) - now).total_seconds()
+        except (ValueError, TypeError):
+            seconds = None
+    reset = _whole(headers.get("x-ratelimit-reset"))
+    if seconds is None and reset is not None:
+        seconds = reset - now.timestamp()
+    return min(max(seconds if seconds is not None else 30.0, 1.0), _LONGEST_PAUSE)
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) <= 15 else None
+
+
+def _bulk(rows: list[Any], at: datetime, asked_at: datetime, request_id: str | None) -> BulkHealth:
+    observations: dict[str, Observation] = {}
+    unclear: dict[str, None] = {}
+    bad_rows = 0
+    for row in rows:
+        ref = _ref(row.get("id")) if isinstance(row, dict) else None
+        if ref is None:
+            bad_rows += 1
+            continue
+        seen = _reading(row, Source.BULK, at, asked_at, request_id)
+        if seen is None or ref in observations or ref in unclear:
+            observations.pop(ref, None)
+            unclear[ref] = None
+        else:
+            observations[ref] = seen
+    if bad_rows > BAD_ROWS_ALLOWED * len(rows):
+        raise BadAnswer(f"{bad_rows} of {len(rows)} rows cannot be read", request_id=request_id)
+    return BulkHealth(list(observations.values()), list(unclear), bad_rows, at, asked_at)
+
+
+def _reading(
+    row: dict[str, Any], source: Source, at: datetime, asked_at: datetime, request_id: str | None
+) -> Observation | None:
+    """What a row says, or ``None`` where it says nothing that can be believed."""
+    status, expired, days, active = (
+        row.get(name) for name in ("status", "token_expired", "validity_days", "is_active")
+    )
+    if not isinstance(status, str) or (expired is not None and not isinstance(expired, bool)):
+        return None
+    signal = READING_SIGNALS.get((status, expired))
+    if signal is None:
+        return None
+    return Observation(
+        ref=str(row["id"]),
+        signal=signal,
+        source=source,
+        at=at,
+        asked_at=asked_at,
+        validity_days=days if type(days) is int and 0 <= days <= LONGEST_VALIDITY else None,
+        paused=not active if isinstance(active, bool) else None,
+        platform=_platform(row.get("platform")),
+        name=_text(row.get("account_name")),
+        request_id=request_id,
+    )
+
+
+def _listed(row: Any) -> Listed | None:
+    if not isinstance(row, dict):
+        return None
+    ref, platform = _ref(row.get("id")), _platform(row.get("platform"))
+    if ref is None or platform is None:
+        return None
+    return Listed(ref, platform, _text(row.get("name")) or ref, _text(row.get("account_username")))
+
+
+def _profile(row: Any) -> Profile | None:
+    ref = _ref(row.get("id")) if isinstance(row, dict) else None
+    if ref is None:
+        return None
+    # ``paused_for_billing`` is true in an active profile of the published example; a 409 tells for certain.
+    active = row.get("status") == "active"
+    return Profile(ref, _text(row.get("name")) or ref, _text(row.get("external_id"), 128), active)
+
+
+def _ref(value: object) -> str | None:
+    """An id as text: a positive integer, or digits. Kept as text, since not every database holds 64 unsigned bits."""
+    if type(value) is int:
+        text = str(value) if 0 < value < 10**20 else ""
+    else:
+        text = value if isinstance(value, str) else ""
+    return text if _REF.fullmatch(text) and not text.startswith("0") else None
+
+
+def _in_path(ref: str) -> str:
+    if not _REF.fullmatch(ref):
+        raise ValueError("an account's id is digits")
+    return ref
+
+
+def _platform(value: object) -> str | None:
+    """The platform's own word, where it is one; anything stranger is kept as *other*."""
+    if not isinstance(value, str) or not value:
+        return None
+    word = value[:60].lower()
+    return word if _PLATFORM.fullmatch(word) else "other"
+
+
+def _text(value: object, limit: int = 80) -> str | None:
+    return clean(value, limit) or None if isinstance(value, str) else None
+
+
+def _event_time(value: object, received_at: datetime) -> datetime:
+    """The event's time, unless it is not one or lies in the future: that would fence off everything true until then."""
+    at = _time(value)
+    return at if at is not None and at <= received_at + TOLERANCE else received_at
+
+
+def _reading_time(meta: dict[str, Any], asked_at: datetime) -> datetime:
+    at = _time(meta.get("timestamp"))
+    return at if at is not None and abs(at - asked_at) <= TOLERANCE else asked_at
+
+
+def _time(value: object) -> datetime | None:
+    if not isinstance(value, str) or len(value) > 40:
+        return None
+    try:
+        at = datetime.fromisoformat(value)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
