@@ -234,6 +234,8 @@ def _stale(account: Account, observation: Observation) -> bool:
 def weigh(account: Account, observation: Observation, policy: Policy, now: datetime) -> Signal:
     """What a reading amounts to for *this* account: errors must last, and *expiring* must be earned."""
     signal = observation.signal
+    if signal is Signal.ERROR and account.state is State.SUSPECT and account.suspicion is Cause.CONNECTION:
+        return Signal.BAD_CONNECTION  # an event said *disconnected*, and the reading agrees: two witnesses are enough
     if signal is Signal.ERROR and account.error_since is not None:
         return Signal.BAD_CONNECTION if now - account.error_since >= policy.error_patience else signal
     if signal is Signal.OK and observation.validity_days is not None:

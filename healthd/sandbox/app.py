@@ -1,0 +1,123 @@
+"""Puts the sandbox together and serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from healthd.sandbox.api import Api, FaultyApi
+from healthd.sandbox.control import Control, seeded
+from healthd.sandbox.faults import AbortableProtocol, Faults
+from healthd.sandbox.pages import Pages
+from healthd.sandbox.sender import Sender
+from healthd.sandbox.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxOptions:
+    """``accounts`` are spread over all platforms, in each of the ``workspaces``. ``webhook_url`` is registered for
+    every workspace with ``webhook_secret``; ``{workspace}`` in it is replaced.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8090
+    public_url: str | None = None
+    workspaces: tuple[str, ...] = ("sandbox",)
+    accounts: int = 32
+    webhook_url: str | None = None
+    webhook_secret: str | None = None
+    time_scale: float = 1.0
+    rate_limit: int | None = None
+    latency: float = 0.0
+    seed: int | None = None
+
+
+class Sandbox:
+    """One sandbox; ``app`` is what a server runs. Its parts are there for tests in the same process."""
+
+    def __init__(self, options: SandboxOptions, world: World | None = None) -> None:
+        self.options = options
+        self.world = world or World()
+        self.sender = Sender(self.world, options.time_scale)
+        self.faults = Faults(seeded(options.seed))
+        public_url = options.public_url or f"http://{options.host}:{options.port}"
+        self.api = Api(self.world, self.sender, self.faults, public_url.rstrip("/"), options.latency)
+        self._populate()
+        pages, control = Pages(self.api), Control(self.api)
+        self.app = Starlette(
+            routes=[*self.api.routes(), *control.routes(), *pages.routes()],
+            middleware=[Middleware(FaultyApi, world=self.world, faults=self.faults)],
+            lifespan=self._lifespan,
+        )
+
+    def _populate(self) -> None:
+        options = self.options
+        for name in options.workspaces:
+            workspace = self.world.add_workspace(name)
+            workspace.limit = options.rate_limit
+            self.world.fill(name, options.accounts)
+            if options.webhook_url:
+                url = options.webhook_url.replace("{workspace}", name)
+                events = ("account.token_expired", "account.disconnected", "account.connected")
+                self.sender.register(name, url, events, options.webhook_secret)
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        yield
+        await self.sender.close()
+
+
+class Server(uvicorn.Server):
+    """A server that tells when it is there, and on which port."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    @property
+    def port(self) -> int:
+        port: int = self.servers[0].sockets[0].getsockname()[1]
+        return port
+
+
+def server_for(sandbox: Sandbox) -> Server:
+    return Server(
+        uvicorn.Config(
+            sandbox.app,
+            host=sandbox.options.host,
+            port=sandbox.options.port,
+            http=AbortableProtocol,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+        )
+    )
+
+
+def serve(options: SandboxOptions, announce: Callable[[], None] = lambda: None) -> None:
+    """Runs a sandbox until it is interrupted."""
+    sandbox = Sandbox(options)
+
+    async def run() -> None:
+        server = server_for(sandbox)
+        serving = asyncio.create_task(server.serve())
+        ready = asyncio.create_task(server.ready.wait())
+        await asyncio.wait((serving, ready), return_when=asyncio.FIRST_COMPLETED)
+        if server.started:
+            announce()
+        ready.cancel()
+        await serving
+
+    asyncio.run(run())
