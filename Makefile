@@ -37,6 +37,8 @@ lock:  ## refresh the pins; needs uv on the PATH
 	  --custom-compile-command "make lock" --output-file requirements/run.lock pyproject.toml
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --upgrade \
 	  --custom-compile-command "make lock" --output-file requirements/dev.lock --group dev pyproject.toml
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --upgrade \
+	  --custom-compile-command "make lock" --output-file requirements/build.lock --group build
 
 clean:
 	rm -rf $(VENV) dist

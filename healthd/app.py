@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -61,7 +61,9 @@ def allowed_hosts(settings: Settings) -> frozenset[str]:
     return frozenset(DEFAULT_ALLOWED_HOSTS) | frozenset(settings.link.allowed_hosts)
 
 
-def build_workspaces(settings: Settings, metrics: Metrics) -> dict[str, Workspace]:
+def build_workspaces(
+    settings: Settings, metrics: Metrics, now: Callable[[], datetime] = utc_now
+) -> dict[str, Workspace]:
     """A provider and its allowance for each workspace."""
     found = {}
     for name, chosen in settings.workspaces.items():
@@ -78,7 +80,7 @@ def build_workspaces(settings: Settings, metrics: Metrics) -> dict[str, Workspac
             webhook_secrets=[secret.get_secret_value() for secret in chosen.webhook_secrets],
             allowance=allowance,
             allowed_hosts=allowed_hosts(settings),
-            now=utc_now,
+            now=now,
             timeout=settings.sweep.request_timeout.total_seconds(),
             observe=observe,
         )
@@ -109,8 +111,9 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
 class Daemon:
     """Everything that runs, wired together. ``run`` returns after a drain."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
         self.settings = settings
+        self.now = now
         self.metrics = Metrics(VERSION)
         self._stop = asyncio.Event()
         self._inbox = asyncio.Event()
@@ -158,23 +161,23 @@ class Daemon:
 
     def _wire(self, store: Store) -> None:
         settings, metrics = self.settings, self.metrics
-        self.workspaces = build_workspaces(settings, metrics)
+        self.workspaces = build_workspaces(settings, metrics, self.now)
         providers = {name: workspace.provider for name, workspace in self.workspaces.items()}
         self.channels: dict[str, Channel] = {name: chosen.open() for name, chosen in settings.channels.items()}
         self.engine = build_engine(settings)
         links = build_links(settings)
         self.outbox = Outbox(
-            store, self.channels, providers, links, settings.cadence(), metrics, utc_now, self.engine.rng
+            store, self.channels, providers, links, settings.cadence(), metrics, self.now, self.engine.rng
         )
         self.reporter = Reporter(metrics, self._wake_prober, self.outbox.wake)
         self.sweep = Sweep(
-            store, self.engine, self.workspaces, metrics, sweep_policy(settings), utc_now, self.reporter.heard
+            store, self.engine, self.workspaces, metrics, sweep_policy(settings), self.now, self.reporter.heard
         )
         self.receiver = Receiver(
-            store, providers, metrics, utc_now, self._inbox.set, body_timeout=settings.server.body_timeout
+            store, providers, metrics, self.now, self._inbox.set, body_timeout=settings.server.body_timeout
         )
-        self.drain = Drain(store, self.engine, providers, metrics, utc_now, self.reporter.heard)
-        self.operations = Operations(store, metrics, utc_now)
+        self.drain = Drain(store, self.engine, providers, metrics, self.now, self.reporter.heard)
+        self.operations = Operations(store, metrics, self.now)
         metrics.watch_allowances(self._allowances)
         self._public_routes = self.receiver.routes()
         if links is not None:
@@ -183,7 +186,7 @@ class Daemon:
                 links=links,
                 providers=providers,
                 allowed_hosts=allowed_hosts(settings),
-                now=utc_now,
+                now=self.now,
                 wake=self._wake_prober,
                 hooks=PageHooks(
                     on_page=lambda state: metrics.link_pages.labels(state).inc(),

@@ -48,7 +48,7 @@ def _as_list(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0))]
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(coerce_numbers_to_str=True)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 
 
 class Section(BaseModel):

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from healthd.core.model import Lane, platform_label
+from healthd.core.machine import FINE
+from healthd.core.model import Lane, State, platform_label
 from healthd.engine import Change
 from healthd.metrics import Metrics
 
@@ -36,7 +37,9 @@ class Reporter:
                 self.wake_outbox()
 
     def _tell(self, change: Change) -> None:
-        log.info(
+        # The first look at a million healthy accounts is no news of any of them.
+        tell = log.debug if change.before is State.UNKNOWN and change.after in FINE else log.info
+        tell(
             "account." + change.after,
             workspace=change.workspace,
             account_id=change.ref,

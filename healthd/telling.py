@@ -125,7 +125,8 @@ class Story:
             "when (UTC)",
             "what",
             "detail",
-            title=f"{escape(self.stored.name)} · {account.platform} · {account.workspace}/{account.ref} · {account.state}",
+            title=f"{escape(self.stored.name)} · {account.platform} · "
+            f"{account.workspace}/{account.ref} · {account.state}",
             caption=f"told: {told} · next look {moment(self.stored.probe_at)}",
         )
         for at, what, detail in self.moments():

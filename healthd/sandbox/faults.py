@@ -36,6 +36,7 @@ class Fault:
     share: float = 1.0
     times: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    strikes: int = 0
 
     def as_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -64,10 +65,9 @@ class Faults:
                 continue
             if self.rng.random() >= fault.share:
                 continue
-            if fault.times is not None:
-                fault.times -= 1
-                if fault.times <= 0:
-                    del self.active[fault.id]
+            fault.strikes += 1
+            if fault.times is not None and fault.strikes >= fault.times:
+                del self.active[fault.id]
             return fault
         return None
 
@@ -134,11 +134,21 @@ async def _spoil(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, sen
         await _cut(scope)
         return
     if fault.kind == "drip":
+        left = asyncio.create_task(_until_left(receive))
         for place in range(len(body)):
+            if left.done():
+                return
             await send({"type": "http.response.body", "body": body[place : place + 1], "more_body": True})
             await asyncio.sleep(fault.seconds)
+        left.cancel()
         body = b""
     await send({"type": "http.response.body", "body": body})
+
+
+async def _until_left(receive: Receive) -> None:
+    """Returns when the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _cut(scope: Scope) -> None:

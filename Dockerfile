@@ -1,0 +1,44 @@
+# docker build -t healthd .            (podman, buildah: add --format docker, or HEALTHCHECK is lost)
+# docker run --read-only -v healthd:/data -v ./healthd.toml:/etc/healthd/healthd.toml:ro -p 8080:8080 healthd
+ARG PYTHON_IMAGE=python:3.13-slim
+
+FROM ${PYTHON_IMAGE} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /src
+COPY requirements/run.lock requirements/build.lock requirements/
+# The builder's tools stay here; the virtual environment alone goes into the final image.
+RUN python -m venv /opt/healthd \
+ && /opt/healthd/bin/python -m pip install --require-hashes --requirement requirements/run.lock \
+ && python -m pip install --require-hashes --requirement requirements/build.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY healthd healthd
+RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+ && /opt/healthd/bin/python -m pip install --no-deps /wheels/*.whl \
+ && /opt/healthd/bin/python -m compileall -q /opt/healthd/lib \
+ && /opt/healthd/bin/python -m pip uninstall --yes --quiet pip
+
+FROM ${PYTHON_IMAGE}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="healthd" \
+      org.opencontainers.image.description="Keeps connected social accounts alive" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /opt/healthd /opt/healthd
+# A fixed number, so that a volume's owner can be set from outside.
+RUN useradd --uid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin healthd \
+ && install --directory --owner=10001 --group=10001 --mode=0750 /data
+ENV PATH=/opt/healthd/bin:$PATH \
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    HEALTHD_CONFIG=/etc/healthd/healthd.toml \
+    HEALTHD_STORE__URL=sqlite:////data/healthd.db \
+    HEALTHD_LOG__FORMAT=json
+USER 10001:10001
+WORKDIR /data
+VOLUME /data
+EXPOSE 8080 9090
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 CMD ["healthd", "healthcheck"]
+ENTRYPOINT ["healthd"]
+CMD ["run"]
