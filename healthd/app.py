@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import random
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 
 import structlog
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 
 from healthd.channels.base import Channel
 from healthd.config import Settings, split_address
@@ -212,7 +213,7 @@ class Daemon:
     def _listeners(self) -> tuple[Listener, Listener]:
         server = self.settings.server
         public = Listener.of(
-            Starlette(routes=self._public_routes),
+            _application(self._public_routes),
             *split_address(server.listen),
             header_timeout=server.header_timeout,
             max_connections=server.max_connections,
@@ -220,7 +221,7 @@ class Daemon:
             trusted_proxies=server.trusted_proxies,
         )
         admin = Listener.of(
-            Starlette(routes=admin_routes(self.operations)),
+            _application(admin_routes(self.operations)),
             *split_address(server.admin_listen),
             header_timeout=server.header_timeout,
             max_connections=server.max_connections,
@@ -262,6 +263,13 @@ class Daemon:
         drain.cancel()
         await asyncio.gather(drain, *late, return_exceptions=True)
         log.info("healthd.stopped")
+
+
+def _application(routes: Sequence[BaseRoute]) -> Starlette:
+    """The routes and nothing else: a redirect to an address without its slash would lose a webhook's body."""
+    app = Starlette(routes=routes)
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _end(task: asyncio.Task[None], within: float) -> None:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Any, assert_never
 
 from sqlalchemy import Connection
 
@@ -83,6 +83,20 @@ class _Case:
     def note(self, **facts: object) -> None:
         self.change = replace(self.change, **facts)  # type: ignore[arg-type]
 
+    def history(self) -> list[dict[str, Any]]:
+        """What is worth a line in the account's history: every move, and every event.
+
+        That a new account was found well says no more than its row does, and would be a million lines.
+        """
+        seen, change = self.observation, self.change
+        is_event = seen.source is Source.WEBHOOK
+        found_well = change.before is State.UNKNOWN and change.after in machine.FINE
+        if not is_event and (found_well or not change.moved):
+            return []
+        note = "older than what is known" if change.fenced else seen.reason
+        seen = seen if change.fenced else replace(seen, signal=change.signal)
+        return [incidents.history_line(change.account_id, seen, change.before, change.after, self.now, note)]
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -107,13 +121,17 @@ class Engine:
         """
         known = self._load(connection, workspace, observations, now, profile)
         first = dict(known)
-        changes = []
+        changes: list[Change] = []
+        lines: list[dict[str, Any]] = []
         for observation in observations:
             stored = known.get(observation.ref)
             if stored is None:
                 continue
-            change, known[observation.ref] = self._one(connection, stored, observation, now)
-            changes.append(change)
+            case = self._one(connection, stored, observation, now)
+            known[observation.ref] = case.after
+            changes.append(case.change)
+            lines += case.history()
+        incidents.record(connection, lines)
         accounts.write(connection, [(first[ref], after) for ref, after in known.items() if after is not first[ref]])
         return changes
 
@@ -197,9 +215,7 @@ class Engine:
             probe_at=now + self.probes.account_interval * self.rng.random(),
         )
 
-    def _one(
-        self, connection: Connection, stored: StoredAccount, observation: Observation, now: datetime
-    ) -> tuple[Change, StoredAccount]:
+    def _one(self, connection: Connection, stored: StoredAccount, observation: Observation, now: datetime) -> _Case:
         moved = machine.advance(stored.account, observation, self.policy, now)
         change = Change(
             account_id=stored.id,
@@ -212,28 +228,16 @@ class Engine:
             after=moved.account.state,
             fenced=moved.fenced,
         )
+        case = _Case(connection, now, observation, stored, stored, change)
         if moved.fenced:
-            if observation.source is Source.WEBHOOK:
-                note = "older than what is known"
-                incidents.record(connection, stored.id, observation, change.before, change.after, now, note)
-            return change, stored
-        case = _Case(connection, now, observation, stored, replace(stored, account=moved.account), change)
+            return case
+        case.after = replace(stored, account=moved.account)
         self._describe(case)
         for effect in moved.effects:
             self._perform(case, effect)
         self._after_pause(case)
         self._plan_probe(case)
-        if case.change.moved or observation.source is Source.WEBHOOK:
-            incidents.record(
-                connection,
-                stored.id,
-                replace(observation, signal=moved.signal),
-                change.before,
-                change.after,
-                now,
-                observation.reason,
-            )
-        return case.change, case.after
+        return case
 
     def _perform(self, case: _Case, effect: machine.Effect) -> None:
         match effect:

@@ -117,7 +117,7 @@ class Sweep:
         self._scheduler = AsyncIOScheduler(timezone=UTC)
         self._running: set[asyncio.Task[Any]] = set()
         self._asked: dict[tuple[str, str], datetime] = {}
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     def start(self) -> None:
         """Starts the jobs on the running loop; the first sweep begins at once."""
@@ -133,7 +133,7 @@ class Sweep:
 
     async def stop(self, within: float) -> None:
         """Starts nothing new, and lets what is under way end within that many seconds."""
-        self._stopping = True
+        self._stopping.set()
         self._scheduler.remove_all_jobs()
         for workspace in self.workspaces.values():
             workspace.urgent.set()
@@ -325,7 +325,7 @@ class Sweep:
         """Asks about due accounts for as long as the daemon runs. Urgent lanes and the rotation have a loop each, so
         that nobody waits behind the rotation.
         """
-        while not self._stopping:
+        while not self._stopping.is_set():
             found = 0
             if not workspace.resting or Lane.CLICK in lanes:
                 try:
@@ -341,14 +341,13 @@ class Sweep:
                 await self._rest(workspace, lanes)
 
     async def _rest(self, workspace: Workspace, lanes: Sequence[Lane]) -> None:
-        if lanes is not URGENT:
-            await asyncio.sleep(1)
-            return
+        woken = workspace.urgent if lanes is URGENT else self._stopping
         try:
-            await asyncio.wait_for(workspace.urgent.wait(), timeout=1)
+            await asyncio.wait_for(woken.wait(), timeout=1)
         except TimeoutError:
             return
-        workspace.urgent.clear()
+        if woken is workspace.urgent:
+            workspace.urgent.clear()
 
     async def probe_due(self, workspace: Workspace, lanes: Sequence[Lane]) -> int:
         """Asks about the accounts whose turn it is; returns how many those were."""

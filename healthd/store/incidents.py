@@ -127,30 +127,31 @@ def open_counts(connection: Connection) -> list[tuple[str, int]]:
     return [(row[0], row[1]) for row in connection.execute(query)]
 
 
-def record(
-    connection: Connection,
-    account_id: int,
-    observation: Observation,
-    before: State,
-    after: State,
-    now: datetime,
-    note: str | None,
-) -> None:
-    """Adds a line to the account's history."""
-    connection.execute(
-        insert(history).values(
-            account_id=account_id,
-            recorded_at=now,
-            at=observation.at,
-            source=observation.source,
-            signal=observation.signal,
-            before=before,
-            after=after,
-            note=note,
-            event_id=observation.event_id,
-            request_id=observation.request_id,
-        )
-    )
+def history_line(
+    account_id: int, observation: Observation, before: State, after: State, now: datetime, note: str | None
+) -> dict[str, Any]:
+    """A line of an account's history, to be written by ``record``."""
+    return {
+        "account_id": account_id,
+        "recorded_at": now,
+        "at": observation.at,
+        "source": observation.source,
+        "signal": observation.signal,
+        "before": before,
+        "after": after,
+        "note": note,
+        "event_id": observation.event_id,
+        "request_id": observation.request_id,
+    }
+
+
+_RECORD = insert(history)
+
+
+def record(connection: Connection, lines: list[dict[str, Any]]) -> None:
+    """Adds lines to accounts' histories, in their order."""
+    if lines:
+        connection.execute(_RECORD, lines)
 
 
 def history_of(connection: Connection, account_id: int, limit: int = 200) -> list[Row[Any]]:
