@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -25,7 +26,7 @@ FOUND_WITHIN = BULK_INTERVAL + 2.0
 REPAIRED_WITHIN = 12.0
 """Seconds from consent to the page that says so: the first look after a click comes within 5."""
 
-console = Console()
+console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 110)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +180,9 @@ async def robots_and_a_person(play: Play) -> None:
 
 
 async def the_wrong_account(play: Play) -> None:
-    account = await play.account("instagram")
-    link, started = play.scene.inbox.find(account["name"], way="mail")[0].link or "", time.monotonic()
+    account = await play.account("threads")
+    mail = await play.mail_about(account, await play.break_(account), HEARD_WITHIN)
+    link, started = (mail.link if mail else None) or "", time.monotonic()
     await play.person.reconnect(link, "other")
     told = False
     with contextlib.suppress(TimeoutError):

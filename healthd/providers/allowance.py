@@ -20,6 +20,8 @@ WINDOW = 60.0
 """Seconds over which the provider counts."""
 FIRST_LIMIT = 60
 """Requests a minute to expect before the provider has named its limit: its smallest tier."""
+HIGHEST_LIMIT = 100_000
+"""Requests a minute beyond which a limit is taken for a mistake."""
 LONGEST_PAUSE = 3600.0
 
 SHARE_BY_LANE: Mapping[Lane, float] = {Lane.CLICK: 1.0, Lane.CONFIRM: 0.95, Lane.BULK: 0.85, Lane.ROTATION: 0.7}
@@ -76,18 +78,29 @@ class Ledger:
         if self._remaining is not None:
             self._remaining -= 1
 
+    def refund(self) -> None:
+        """The latest request was not made after all."""
+        if self._sent:
+            self._sent.pop()
+        if self._remaining is not None:
+            self._remaining += 1
+
     def learn(self, limit: int, remaining: int, reset_in: float, now: float) -> None:
         """Takes over what an answer's ``X-RateLimit-*`` headers said; nonsense is passed over."""
-        if limit > 0:
+        if 0 < limit <= HIGHEST_LIMIT:
             self.limit = limit
         if 0 <= remaining <= self.limit:
             self._remaining = remaining
             self._reset_at = now + min(max(reset_in, 1.0), WINDOW)
 
     def refused(self, seconds: float, now: float) -> None:
-        """The provider said *too many*: stop for so long, then go on at half the pace, rising again by the minute."""
+        """The provider said *too many*: stop for so long, then go on at half the pace, rising again by the minute.
+
+        A refusal during the pause is of a request that was under way when it began, and halves nothing again.
+        """
+        if now >= self.paused_until:
+            self._slowdown = max(_SLOWEST, self._slowdown / 2)
         self.paused_until = max(self.paused_until, now + min(max(seconds, 1.0), LONGEST_PAUSE))
-        self._slowdown = max(_SLOWEST, self._slowdown / 2)
         self._slowed_at = self.paused_until
 
     def _recover(self, now: float) -> None:
@@ -136,7 +149,13 @@ class Allowance:
         waiter = _Waiter(lane, next(self._numbers), asyncio.get_running_loop().create_future())
         heapq.heappush(self._queue, waiter)
         self._serve()
-        await waiter.turn
+        try:
+            await waiter.turn
+        except asyncio.CancelledError:
+            if not waiter.turn.cancelled():  # the turn came in the moment in which its caller gave up
+                self.ledger.refund()
+                self._serve()
+            raise
 
     def learn(self, limit: int, remaining: int, reset_in: float) -> None:
         """What the provider said of its limit; ``reset_in`` in seconds."""

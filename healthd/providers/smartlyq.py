@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import itertools
 import random
 import re
 import ssl
@@ -62,11 +63,15 @@ OAUTH_HOSTS: Mapping[str, tuple[str, ...]] = {
 DEFAULT_ALLOWED_HOSTS = frozenset({"app.smartlyq.com", *(host for hosts in OAUTH_HOSTS.values() for host in hosts)})
 
 TOLERANCE = timedelta(minutes=5)
+OLDEST_EVENT = timedelta(days=91)
+"""How far back an event may date itself: the provider replays from a log of 90 days."""
 SMALL_ANSWER = 8 * 1024 * 1024
 BULK_ANSWER = 400 * 1024 * 1024
 """Decoded bytes that an answer may have: a bulk row takes about 200, and a million of them must fit."""
 OFF_LOOP = 64 * 1024
 """An answer larger than this is parsed in a thread."""
+PIECE = 64 * 1024
+"""Bytes of a long answer that are parsed at a time."""
 MOST_SIGNATURES = 16
 BAD_ROWS_ALLOWED = 0.05
 LONGEST_VALIDITY = 36_500
@@ -77,10 +82,15 @@ _SIGNATURE = b"x-smartlyq-signature"
 _TIMESTAMP = re.compile(rb"[0-9]{1,12}")
 _EVENT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 _REF = re.compile(r"[0-9]{1,20}", re.ASCII)
+_WORD = re.compile(r"[A-Z][A-Z0-9_]{0,59}|[a-z]{1,30}:[a-z]{1,30}", re.ASCII)
 _PLATFORM = re.compile(r"[a-z0-9_-]{1,40}", re.ASCII)
 _HTTPS_LINK = re.compile(r"https://([A-Za-z0-9.-]{1,253})(?:[/?#][\x21\x22-\x5b\x5d-\x7e]*)?")
 _LOOPBACK_LINK = re.compile(r"http://((?:127\.0\.0\.1|localhost):[0-9]{1,5})(?:[/?#][\x21\x22-\x5b\x5d-\x7e]*)?")
 _LONGEST_LINK = 2048
+_LONG_LIST = re.compile(rb'"(data|accounts)"[ \t\r\n]*:[ \t\r\n]*\[')
+_ROW = re.compile(rb"\}[ \t\r\n]*,(?=[ \t\r\n]*\{)")
+_LAST_ROW = re.compile(rb"\}[ \t\r\n]*\]")
+_GUESSES = 8
 
 EVENT_SIGNALS = {
     "account.token_expired": Signal.TOKEN_EXPIRED,
@@ -206,7 +216,7 @@ class SmartlyQ:
         event_id, name = self.event_id(body), envelope["event"]
         signal = EVENT_SIGNALS.get(name)
         if signal is None:
-            return Event(name[:80], event_id, None)
+            return Event(clean(name), event_id, None)
         data = envelope.get("data")
         if not isinstance(data, dict):
             raise UnparsedWebhook("its data is no object")
@@ -234,13 +244,15 @@ class SmartlyQ:
         """Every account of the workspace, or of one profile. Raises ``BadAnswer`` when rows cannot be read: a list
         with holes would look like removals.
         """
-        data, _, _ = await self._get("/social/accounts", "list", lane, profile, most=BULK_ANSWER)
+        data, meta, _ = await self._get("/social/accounts", "list", lane, profile, most=BULK_ANSWER)
+        request_id = _text(meta.get("request_id"))
         if not isinstance(data, list):
-            raise BadAnswer("the list of accounts is no list")
-        listed = [_listed(row) for row in data]
+            raise BadAnswer("the list of accounts is no list", request_id=request_id)
+        listed = await asyncio.to_thread(lambda: [_listed(row) for row in data])
         good = [entry for entry in listed if entry is not None]
         if len(good) != len(listed):
-            raise BadAnswer(f"{len(listed) - len(good)} of {len(listed)} rows of the list cannot be read")
+            unread = f"{len(listed) - len(good)} of {len(listed)} rows of the list cannot be read"
+            raise BadAnswer(unread, request_id=request_id)
         return good
 
     async def health(self, ref: str, profile: str | None, lane: Lane) -> Observation:
@@ -284,21 +296,27 @@ class SmartlyQ:
         await self._call("POST", f"/social/accounts/{_in_path(ref)}/resume", "resume", Lane.CONFIRM, profile)
 
     async def profiles(self) -> AsyncIterator[Profile]:
-        """All profiles, page by page. Raises ``NotFound`` or ``MissingScope`` where the workspace has none to show."""
-        page = 1
-        while True:
+        """All profiles, page by page, and like the list of accounts without holes. Raises ``NotFound`` or
+        ``MissingScope`` where the workspace has none to show.
+        """
+        shown: set[str] = set()
+        for page in itertools.count(1):
             path = f"/profiles?page={page}&per_page=100"
-            data, _, _ = await self._get(path, "profiles", Lane.BULK)
+            data, meta, _ = await self._get(path, "profiles", Lane.BULK)
             rows = data.get("profiles") if isinstance(data, dict) else None
             if not isinstance(rows, list):
-                raise BadAnswer("the answer holds no list of profiles")
+                raise BadAnswer("the answer holds no list of profiles", request_id=_text(meta.get("request_id")))
+            before = len(shown)
             for row in rows:
                 profile = _profile(row)
-                if profile is not None:
+                if profile is None:
+                    raise BadAnswer("a row of the profiles cannot be read", request_id=_text(meta.get("request_id")))
+                # One made meanwhile moves others to the next page.
+                if profile.ref not in shown:
+                    shown.add(profile.ref)
                     yield profile
-            if len(rows) < 100:
+            if len(rows) < 100 or len(shown) == before:
                 return
-            page += 1
 
     async def _get(
         self,
@@ -456,8 +474,49 @@ async def _understand(answer: _Answer) -> tuple[Any, dict[str, Any]]:
 
 async def _json(body: bytes) -> Any:
     if len(body) > OFF_LOOP:
-        return await asyncio.to_thread(orjson.loads, body)
+        return await asyncio.to_thread(_in_pieces, body)
     return orjson.loads(body)
+
+
+def _in_pieces(body: bytes, size: int = PIECE) -> Any:
+    """What ``orjson.loads`` makes of the body, but the rows of a long list are read some at a time: the interpreter's
+    lock is held for as long as one reading takes, and webhooks wait for it in another thread.
+
+    Wherever the text is not as it was guessed to be, it is read as one.
+    """
+    opened = _LONG_LIST.search(body)
+    if opened is None:
+        return orjson.loads(body)
+    rows: list[Any] = []
+    start, last = opened.end(), False
+    while not last:
+        piece = _piece(body, start, size)
+        if piece is None:
+            return orjson.loads(body)
+        read, start, last = piece
+        rows += read
+    rest = orjson.loads(body[: opened.end()] + b"0" + body[start - 1 :])
+    name = opened[1].decode()
+    for holder in (rest, rest.get("data")) if isinstance(rest, dict) else ():
+        if isinstance(holder, dict) and holder.get(name) == [0]:
+            holder[name] = rows
+            return rest
+    return orjson.loads(body)
+
+
+def _piece(body: bytes, start: int, size: int) -> tuple[list[Any], int, bool] | None:
+    """Some rows, where the next ones begin, and whether these were the last. A guess is safe to try: text that is cut
+    inside a row or inside a string is no JSON.
+    """
+    more = len(body) - start > 2 * size
+    guesses = _ROW.finditer(body, start + size) if more else reversed(list(_LAST_ROW.finditer(body, start)))
+    for cut in itertools.islice(guesses, _GUESSES):
+        try:
+            rows = orjson.loads(b"[%b]" % body[start : cut.start() + 1])
+        except orjson.JSONDecodeError:
+            continue
+        return rows, cut.end(), not more
+    return None
 
 
 _BY_STATUS: Mapping[int, type[ProviderError]] = {
@@ -488,14 +547,14 @@ def _error(answer: _Answer, envelope: dict[str, Any], meta: dict[str, Any]) -> P
     """The error that a status or, in a 2xx that says *no success*, its code stands for."""
     found = envelope.get("error")
     error = found if isinstance(found, dict) else {}
-    code, request_id = _text(error.get("code"), 60) or "", _text(meta.get("request_id"))
+    code, request_id = _word(error.get("code")) or "", _text(meta.get("request_id"))
     kind = _BY_STATUS.get(answer.status) or (Unavailable if answer.status >= 500 else _BY_CODE.get(code, BadAnswer))
     message = f"HTTP {answer.status}{f' {code}' if code else ''}"
     if kind is RateLimited:
         return RateLimited(message, retry_after=_retry_after(answer.headers, answer.asked_at), request_id=request_id)
     if kind is MissingScope:
         details = error.get("details")
-        scope = _text(details.get("required_scope"), 60) if isinstance(details, dict) else None
+        scope = _word(details.get("required_scope")) if isinstance(details, dict) else None
         return MissingScope(f"{message}{f': needs {scope}' if scope else ''}", scope=scope, request_id=request_id)
     if kind is Unprocessable:
         return Unprocessable(message, code=code, request_id=request_id)
@@ -509,7 +568,7 @@ def _retry_after(headers: httpx2.Headers, now: datetime) -> float:
     if seconds is None and said:
         try:
             seconds = (parsedate_to_datetime(said) - now).total_seconds()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             seconds = None
     reset = _whole(headers.get("x-ratelimit-reset"))
     if seconds is None and reset is not None:
@@ -612,15 +671,30 @@ def _text(value: object, limit: int = 80) -> str | None:
     return clean(value, limit) or None if isinstance(value, str) else None
 
 
+def _word(value: object) -> str | None:
+    """A code or a scope: something that may stand in an error's message."""
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else None
+
+
 def _event_time(value: object, received_at: datetime) -> datetime:
-    """The event's time, unless it is not one or lies in the future: that would fence off everything true until then."""
+    """The event's time, unless it cannot be true: one in the future would fence off everything true until then, and one
+    from before the provider's log would itself be fenced off.
+    """
     at = _time(value)
-    return at if at is not None and at <= received_at + TOLERANCE else received_at
+    believed = at is not None and received_at - OLDEST_EVENT <= at <= received_at + TOLERANCE
+    return _in_seconds(at if at is not None and believed else received_at)
 
 
 def _reading_time(meta: dict[str, Any], asked_at: datetime) -> datetime:
     at = _time(meta.get("timestamp"))
-    return at if at is not None and abs(at - asked_at) <= TOLERANCE else asked_at
+    return _in_seconds(at if at is not None and abs(at - asked_at) <= TOLERANCE else asked_at)
+
+
+def _in_seconds(at: datetime) -> datetime:
+    """Readings carry whole seconds, so all times that are compared with them do: a finer one of the same second would
+    fence off the very reading that confirms it.
+    """
+    return at.replace(microsecond=0)
 
 
 def _time(value: object) -> datetime | None:

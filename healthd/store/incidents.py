@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from healthd.core.model import Cause, Observation, Resolution, State
+from healthd.core.model import Cause, Observation, Resolution, Signal, State
+from healthd.store.accounts import StoredAccount
 from healthd.store.schema import accounts, history, incidents, links, mints
 
 
@@ -216,6 +217,25 @@ def mints_since(connection: Connection, link_id: str, since: datetime) -> int:
     """How many links were asked for through this one since then."""
     query = select(func.count()).select_from(mints).where(mints.c.link_id == link_id, mints.c.at > since)
     return connection.execute(query).scalar_one()
+
+
+def other_connected_since(connection: Connection, stored: StoredAccount, since: datetime) -> bool:
+    """Whether another account of the same platform was connected there since: perhaps instead of this one."""
+    account = stored.account
+    query = (
+        select(history.c.id)
+        .join(accounts, accounts.c.id == history.c.account_id)
+        .where(
+            history.c.recorded_at > since,
+            history.c.signal == Signal.CONNECTED,
+            history.c.account_id != stored.id,
+            accounts.c.workspace == account.workspace,
+            accounts.c.profile == stored.profile,
+            accounts.c.platform == account.platform,
+        )
+        .limit(1)
+    )
+    return connection.execute(query).first() is not None
 
 
 def mints_of_account(connection: Connection, account_id: int, limit: int = 50) -> list[Row[Any]]:

@@ -125,6 +125,7 @@ history = Table(
     Column("event_id", Text),
     Column("request_id", Text),
     Index("ix_history_account_id_id", "account_id", "id"),
+    Index("ix_history_recorded_at", "recorded_at"),
 )
 
 incidents = Table(

@@ -114,6 +114,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("history", schema=None) as batch_op:
         batch_op.create_index("ix_history_account_id_id", ["account_id", "id"], unique=False)
+        batch_op.create_index("ix_history_recorded_at", ["recorded_at"], unique=False)
 
     op.create_table(
         "incidents",
