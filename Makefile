@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types imports check bench simulate lock clean
+.PHONY: demo test lint types imports check bench lock clean
 
 $(READY): requirements/dev.lock pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
@@ -16,7 +16,7 @@ demo: $(READY)  ## play the story; by hand, or `make demo ARGS=--once` without a
 	$(BIN)/healthd demo $(ARGS)
 
 test: $(READY) lint types imports  ## everything CI runs
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ from healthd.core.model import (
     Account,
     Cause,
     Lane,
+    Listed,
     NoticeKind,
     NoticeStatus,
     Observation,
@@ -31,7 +32,6 @@ from healthd.core.model import (
 )
 from healthd.core.probing import ProbePolicy, next_probe
 from healthd.core.routing import Routing
-from healthd.providers.base import Listed
 from healthd.store import accounts, incidents, notices
 from healthd.store.accounts import StoredAccount
 from healthd.store.incidents import Incident, Link

@@ -168,6 +168,9 @@ class Sweep:
         with self._tracked():
             try:
                 await job(*args)
+            except asyncio.CancelledError:
+                if not self._stopping.is_set():
+                    raise  # only our own stop ends a job quietly: the scheduler would report it as a failure
             except ProviderError:
                 return  # counted and noted where it happened
             except StoreUnavailable as error:

@@ -218,3 +218,23 @@ class Target:
         """``"mail:ada@acme.example"`` or ``"team-slack"``."""
         channel, _, address = text.partition(":")
         return cls(channel, address)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An account as the inventory shows it. ``ref`` is the provider's id, as text."""
+
+    ref: str
+    platform: str
+    name: str
+    username: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A sub-account for an end customer. ``external_id`` is the customer's own id for them."""
+
+    ref: str
+    name: str
+    external_id: str | None
+    active: bool

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Protocol
 
-from healthd.core.model import Lane, Observation
+from healthd.core.model import Lane, Listed, Observation, Profile
 
 
 class ProviderError(Exception):
@@ -116,26 +116,6 @@ class WebhookRefused(Exception):
 
 class UnparsedWebhook(Exception):
     """An authentic webhook that cannot be read. It is kept and counted, and nothing follows from it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """An account as the inventory shows it. ``ref`` is the provider's id, as text."""
-
-    ref: str
-    platform: str
-    name: str
-    username: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """A sub-account for an end customer. ``external_id`` is the customer's own id for them."""
-
-    ref: str
-    name: str
-    external_id: str | None
-    active: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any
 import httpx2
 import orjson
 
-from healthd.core.model import Lane, Observation, Signal, Source
+from healthd.core.model import Lane, Listed, Observation, Profile, Signal, Source
 from healthd.core.text import clean
 from healthd.providers.allowance import Allowance
 from healthd.providers.base import (
@@ -28,11 +28,9 @@ from healthd.providers.base import (
     Conflict,
     Event,
     ForbiddenLink,
-    Listed,
     MissingScope,
     NotFound,
     PaymentRequired,
-    Profile,
     ProviderError,
     RateLimited,
     Unauthorized,

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from healthd.providers.base import Profile
+from healthd.core.model import Profile
 from healthd.store.schema import profiles, troubles
 
 OWN = ""
