@@ -5,28 +5,36 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from healthd.channels.base import Content, Delivery, Notice, Receipt, Retry, fill
-from healthd.channels.wording import tell
+from healthd.channels.base import LONGEST, Content, Delivery, Notice, Receipt, Retry, fill
+from healthd.channels.wording import Tone, tell
 
 if TYPE_CHECKING:
     from apprise import Apprise
 
 _LIVE = re.compile(r"(?<=[@<\]#])(?=\S)")
 _GRACE = 1.0
+_SEVERITY = {Tone.BROKEN: "failure", Tone.SOON: "warning", Tone.FIXED: "success"}
 
 
 def _service(url: str) -> Apprise:
     """The one service behind the URL. ``ValueError`` without the URL in it where there is none."""
-    from apprise import Apprise  # noqa: PLC0415
+    from apprise import Apprise, AppriseAsset  # noqa: PLC0415
 
     # Its log lines quote URLs and recipients. What we need of them comes with the result of each call.
     logging.getLogger("apprise").propagate = False
-    apprise = Apprise()
-    if not apprise.add(url) or len(apprise) == 0:
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
+    # Services that show a sender's name show ours instead of the library's.
+    apprise = Apprise(asset=AppriseAsset(app_id="healthd", app_desc="healthd", app_url=""))
+    with warnings.catch_warnings():
+        # It loads all its services here, and some of them import what Python is about to drop.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        added = apprise.add(url)
+    if not added or len(apprise) == 0:
         scheme = re.match(r"[a-z][a-z0-9+.-]*(?=://)", url, re.IGNORECASE)
         named = f"the {scheme[0]}:// URL" if scheme else "the URL"
         raise ValueError(
@@ -45,7 +53,7 @@ class AppriseSettings(BaseModel):
 
     type: Literal["apprise"]
     url: SecretStr
-    timeout: float = Field(default=30.0, gt=0, le=600)
+    timeout: float = Field(default=30.0, gt=0, le=LONGEST)
     """Seconds for one message."""
 
     @field_validator("url")
@@ -75,7 +83,11 @@ class AnythingElse:
         facts = "\n".join(f"{fact.label}: {fact.value}" for fact in words.facts)
         link = notice.link if words.button and notice.link is not None else ""
         parts = (words.happened, words.consequence, words.todo, link, words.link_note, facts)
-        return {"title": _literal(words.headline), "body": _literal("\n\n".join(filter(None, parts)))}
+        return {
+            "title": _literal(words.headline),
+            "body": _literal("\n\n".join(filter(None, parts))),
+            "severity": _SEVERITY[words.tone],
+        }
 
     async def send(self, delivery: Delivery) -> Receipt:
         try:
@@ -85,6 +97,7 @@ class AnythingElse:
                     title=delivery.content["title"],
                     body=fill(delivery.content["body"], delivery.link),
                     body_format="text",
+                    notify_type=delivery.content["severity"],
                     timeout=self._timeout,
                 )
         except TimeoutError:

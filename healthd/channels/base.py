@@ -16,6 +16,9 @@ from healthd.core.model import Cause, NoticeKind, Target
 LINK = "https://healthd.invalid/r/LINK"
 """Stands in rendered content where the link will be; ``fill`` puts the real one there."""
 
+LONGEST = 150.0
+"""Seconds that one message may take at the most: less than the outbox's lease, or a second sender would take it up."""
+
 Content = Mapping[str, str]
 """What ``render`` made: named parts such as ``subject``, ``text``, ``html``, ``blocks``. Plain text values only."""
 

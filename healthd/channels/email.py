@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from healthd.channels.base import Content, Dead, Delivery, Notice, Receipt, Retry, fill
+from healthd.channels.base import LONGEST, Content, Dead, Delivery, Notice, Receipt, Retry, fill
 from healthd.channels.wording import tell
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _LOCAL = re.compile(rf"{_ATOMS}(\.{_ATOMS})*")
 _DOMAIN = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
 _MAILBOX = re.compile(r'(?:"?(?P<name>[^<>"]*?)"?\s*<(?P<address>[^<>]+)>|(?P<bare>[^<>\s]+))')
 _HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_NAME_LIMIT = 64
 _CONNECT_TIMEOUT = 20.0
 _QUIT_TIMEOUT = 2.0
 
@@ -57,7 +58,10 @@ def parse_mailbox(text: str) -> tuple[str, str]:
     match = _MAILBOX.fullmatch(text.strip())
     if match is None or _HIDDEN.search(text) or "=?" in text:
         raise ValueError(f"{text!r} is no sender: write it as healthd <healthd@acme.example>")
-    return (match["name"] or "").strip(), parse_address(match["address"] or match["bare"])
+    name = (match["name"] or "").strip()
+    if len(name) > _NAME_LIMIT:
+        raise ValueError(f"the sender's name is longer than {_NAME_LIMIT} characters: shorten it")
+    return name, parse_address(match["address"] or match["bare"])
 
 
 class EmailSettings(BaseModel):
@@ -74,7 +78,7 @@ class EmailSettings(BaseModel):
     sender: str
     reply_to: str | None = None
     ca_file: Path | None = None
-    timeout: float = Field(default=90.0, gt=0, le=600)
+    timeout: float = Field(default=90.0, gt=0, le=LONGEST)
     """Seconds for one message from dialling to the final answer, which RFC 1047 advises to wait for patiently."""
 
     @field_validator("sender", "reply_to")
@@ -295,10 +299,16 @@ _SIGN_IN_FIRST = frozenset({530, 534, 535, 538})
 
 
 def _refused(what: str, code: int, message: str) -> Retry | Dead:
-    """Refusals are final from 500 on, except those that the operator can mend: no log-in, no permission to relay."""
-    reason = f"{what} was refused ({_codes(code, message)})"
+    """Refusals are final from 500 on, except those that the operator can mend.
+
+    Those are: no log-in, no permission to relay, and (RFC 3463, X.7.X) a policy that this sender or this machine fails.
+    """
+    codes = _codes(code, message)
+    reason = f"{what} was refused ({codes})"
     if code in _SIGN_IN_FIRST or "relay" in message.lower():
         return Retry(f"{reason}: the server relays only after a log-in, check username and password")
+    if " 5.7." in codes:
+        return Retry(f"{reason}: its policy is against this sender, check its SPF, DKIM and DMARC, and block lists")
     return Dead(reason) if code >= 500 else Retry(reason)
 
 

@@ -6,11 +6,13 @@ import asyncio
 import json
 import logging
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from healthd.channels.base import Content, Dead, Delivery, Notice, Receipt, Retry, fill
+from healthd.channels.base import LONGEST, Content, Dead, Delivery, Notice, Receipt, Retry, fill
 from healthd.channels.wording import Fact, Tone, Words, tell
 from healthd.core.model import NoticeKind
 
@@ -37,7 +39,7 @@ class SlackSettings(BaseModel):
     webhook_url: SecretStr | None = None
     api_url: str = "https://slack.com/api/"
     webhook_hosts: tuple[str, ...] = ("hooks.slack.com", "hooks.slack-gov.com")
-    timeout: float = Field(default=15.0, gt=0, le=600)
+    timeout: float = Field(default=15.0, gt=0, le=LONGEST)
     """Seconds for one message."""
 
     @field_validator("token")
@@ -93,7 +95,9 @@ class SlackSettings(BaseModel):
 
 def _is_safe(url: re.Match[str]) -> bool:
     """https on its own port; on the own machine anything goes."""
-    return url["host"] in _LOOPBACK or (url["scheme"] == "https" and url["port"] in (None, "443"))
+    if url["host"] in _LOOPBACK:
+        return int(url["port"] or 80) < 2**16
+    return url["scheme"] == "https" and url["port"] in (None, "443")
 
 
 def _check_channel(channel: str) -> None:
@@ -122,15 +126,23 @@ class _Slack:
     async def close(self) -> None:
         await self._client.aclose()
 
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """All that one message needs, within the one deadline."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                yield
+        except TimeoutError:
+            raise Retry(_TOO_SLOW) from None
+
     async def _post(self, url: str, body: Mapping[str, Any]) -> httpx2.Response:
         """The answer to one request, unless it says *later*."""
         import httpx2  # noqa: PLC0415
 
         try:
-            async with asyncio.timeout(self._timeout):
-                answer = await self._client.post(url, json=body)
-        except TimeoutError:
-            raise Retry("Slack did not answer in time") from None
+            answer = await self._client.post(url, json=body)
+        except httpx2.TimeoutException:
+            raise Retry(_TOO_SLOW) from None
         except httpx2.HTTPError as error:
             raise Retry(f"Slack could not be reached ({type(error).__name__})") from None
         if answer.status_code == 429:
@@ -149,11 +161,15 @@ class ByWebhook(_Slack):
         self._url = settings.webhook_url.get_secret_value()
 
     async def send(self, delivery: Delivery) -> Receipt:
-        answer = await self._post(self._url, _message(delivery, "blocks"))
-        if answer.status_code == 200:
+        async with self._in_time():
+            answer = await self._post(self._url, _message(delivery, "blocks"))
+        status, said = answer.status_code, answer.text.strip()
+        if status == 200 and said == "ok":
             return {}
-        # 400, 403, 404 and 410 are documented as final: a bad message, a forbidden, removed or archived hook.
-        raise Dead(f"Slack refused the webhook ({answer.status_code} {_word(answer.text)})")
+        # Slack's own refusals are one word. Anything else comes from what stands between: a proxy, a log-in page.
+        if status in _FINAL and _WORD.fullmatch(said):
+            raise Dead(f"Slack refused the webhook ({status} {said})")
+        raise Retry(f"the answer ({status}) is not one that Slack's webhooks give")
 
     async def check(self) -> str:
         return "the webhook's address is well-formed; only a message would show whether it works"
@@ -169,9 +185,13 @@ class ByToken(_Slack):
         self._channel = settings.channel or ""
 
     async def send(self, delivery: Delivery) -> Receipt:
+        async with self._in_time():
+            return await self._tell(delivery)
+
+    async def _tell(self, delivery: Delivery) -> Receipt:
         first = delivery.first or {}
         channel, thread = first.get("channel"), first.get("ts")
-        if channel is None or thread is None:
+        if not channel or not thread:
             return await self._say(_message(delivery, "blocks"), delivery.target.address or self._channel)
         if delivery.kind is NoticeKind.RESOLVED:
             await self._rewrite(_message(delivery, "blocks") | {"channel": channel, "ts": thread})
@@ -179,7 +199,8 @@ class ByToken(_Slack):
         return await self._say(_message(delivery, "blocks") | {"reply_broadcast": True}, channel, thread)
 
     async def check(self) -> str:
-        answer = await self._call("auth.test", {})
+        async with self._in_time():
+            answer = await self._call("auth.test", {})
         if (error := answer.get("error")) is not None:
             raise _verdict(error)
         return "Slack accepts the token"
@@ -207,7 +228,7 @@ class ByToken(_Slack):
         answer = await self._post(self._api + method, body)
         try:
             said = answer.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Retry(f"Slack answered {answer.status_code} without JSON") from None
         if not isinstance(said, dict):
             raise Retry(f"Slack answered {answer.status_code} with JSON of another shape")
@@ -215,6 +236,11 @@ class ByToken(_Slack):
             return {"error": _word(said.get("error"))}
         return {key: value for key, value in said.items() if key != "error"}
 
+
+_TOO_SLOW = "Slack did not answer in time"
+
+_FINAL = frozenset({400, 403, 404, 410})
+"""A bad message; a forbidden, removed or archived webhook."""
 
 _THREAD_GONE = frozenset({"thread_not_found", "invalid_thread_ts", "cannot_reply_to_message", "message_not_found"})
 _NOT_EDITABLE = frozenset({"message_not_found", "cant_update_message", "edit_window_closed", "channel_not_found"})
@@ -246,9 +272,12 @@ def _verdict(error: str) -> Retry | Dead:
     return kind(f"{why} ({error})")
 
 
+_WORD = re.compile(r"[a-z_]{2,50}")
+
+
 def _word(said: object) -> str:
     """Slack's own word for an error; anything longer could hold what must not reach a log."""
-    return said if isinstance(said, str) and re.fullmatch(r"[a-z_]{2,50}", said) else "no reason given"
+    return said if isinstance(said, str) and _WORD.fullmatch(said) else "no reason given"
 
 
 def _seconds(text: str | None) -> float | None:
@@ -294,7 +323,14 @@ def _plain(text: str, limit: int) -> PlainTextObject:
     """Text that Slack shows as it is: no mentions, links, or formatting, whatever a name may hold."""
     from slack_sdk.models.blocks import PlainTextObject  # noqa: PLC0415
 
-    return PlainTextObject(text=text if len(text) <= limit else text[: limit - 1] + "…", emoji=False)
+    return PlainTextObject(text=_cut(text, limit), emoji=False)
+
+
+def _cut(text: str, limit: int) -> str:
+    """The text within a limit that Slack does not say how it counts: in UTF-16 it is safe either way."""
+    if len(text.encode("utf-16-le")) <= 2 * limit:
+        return text
+    return text.encode("utf-16-le")[: 2 * (limit - 1)].decode("utf-16-le", "ignore") + "…"
 
 
 def _field(fact: Fact) -> PlainTextObject | MarkdownTextObject:

@@ -39,6 +39,7 @@ BY_HAND = "app.smartlyq.com → Accounts"
 """Where a person gets to the same place without our link. A mail that asks for a log-in must offer such a way."""
 
 _BUTTON = "Reconnect this account"
+_QUOTES = str.maketrans("“”", '""')
 
 
 class Tone(StrEnum):
@@ -87,7 +88,7 @@ def moment(at: datetime) -> str:
     return f"{at.day} {at:%b %Y, %H:%M} UTC"
 
 
-_LINKABLE = re.compile(r"(?<=\w)(?=\.\w)|(?<=:)(?=//)")
+_LINKABLE = re.compile(r"(?<=\w)(?=[.。．｡]\w)|(?<=:)(?=//)")
 
 
 def _inert(text: str) -> str:
@@ -105,7 +106,7 @@ def quoted(name: str) -> str:
 
     Right-to-left names are isolated, so that they do not turn the sentence around.
     """
-    name = _inert(name)
+    name = _inert(name).translate(_QUOTES)
     if any(unicodedata.bidirectional(char) in {"R", "AL", "AN"} for char in name):
         name = f"\u2068{name}\u2069"
     return f"“{name}”"
@@ -129,7 +130,7 @@ def _account_on(notice: Notice) -> str:
 def _whole_account(notice: Notice) -> str:
     """Name and handle, since one name may stand for several accounts."""
     handle = _handle(notice)
-    if not handle or handle.lstrip("@") == notice.account_name.lstrip("@"):
+    if not handle or not notice.account_name or handle.lstrip("@") == notice.account_name.lstrip("@"):
         return _account(notice)
     return f"{_account(notice)}, {quoted(handle)}"
 
@@ -160,7 +161,7 @@ def _ask(
     notice: Notice, *, tone: Tone, status: str, headline: str, happened: str, consequence: str, facts: tuple[Fact, ...]
 ) -> Words:
     """A message that asks its reader to reconnect the account, with a link or without."""
-    choose = f"choose the account {quoted(_handle(notice) or notice.account_name or notice.account_ref)} when asked."
+    choose = f"choose {quoted(_handle(notice) or notice.account_name or notice.account_ref)} when asked."
     footer = _FOOTER.format(workspace=notice.workspace)
     says = Words(
         tone=tone,
@@ -169,7 +170,7 @@ def _ask(
         headline=headline,
         happened=happened,
         consequence=consequence,
-        todo=f"Go to {BY_HAND}, connect the account again, and {choose}",
+        todo=f"Go to {BY_HAND}, reconnect the account there, and {choose}",
         button="",
         link_note="",
         by_hand="",
@@ -180,10 +181,10 @@ def _ask(
         return says
     return replace(
         says,
-        todo=f"Open the link, log in, and {choose} It usually takes a minute.",
+        todo=f"To reconnect it, open the link, log in, and {choose} It usually takes a minute.",
         button=_BUTTON,
         link_note=_link_note(notice.link_minutes),
-        by_hand=f"Instead of following the link, you can also go to {BY_HAND}.",
+        by_hand=f"If you would rather not follow a link, go to {BY_HAND}.",
         footer=footer + _PERSONAL,
     )
 
@@ -195,7 +196,7 @@ def _link_note(minutes: int | None) -> str:
 
 
 _CAUSES = {
-    Cause.TOKEN: "{platform} no longer accepts the permission to publish that this account had given.",
+    Cause.TOKEN: "The permission to publish to this account has expired, or {platform} has withdrawn it.",
     Cause.CONNECTION: "The connection to this account on {platform} no longer works.",
 }
 _HEARSAY = (
@@ -228,21 +229,25 @@ def _opened(notice: Notice) -> Words:
 
 def _reminder(notice: Notice) -> Words:
     """Keeps the subject of the first message, so that mail clients show both as one conversation."""
-    still = "may still be" if notice.unconfirmed else "is still"
+    has = "may have" if notice.unconfirmed else "has"
     span = in_words(notice.created_at - notice.broken_at)
-    return replace(_opened(notice), status="Reminder", headline=f"{_account_on(notice)} {still} broken, for {span} now")
+    headline = f"{_account_on(notice)} {has} been disconnected for {span}"
+    return replace(_opened(notice), status="Reminder", headline=headline)
 
 
 def _resolved(notice: Notice) -> Words:
     fixed_at = notice.resolved_at or notice.created_at
-    span = in_words(fixed_at - notice.broken_at)
     headline = f"{_account_on(notice)} is connected again"
+    happened = f"It was disconnected for {in_words(fixed_at - notice.broken_at)}, and works now."
+    if notice.unconfirmed:
+        headline = f"{_account_on(notice)} is connected"
+        happened = "We could check it now, and it works. There is nothing to reconnect."
     return Words(
         tone=Tone.FIXED,
         subject=headline,
         status="Fixed",
         headline=headline,
-        happened=f"It works again, after {span}. You need not do anything about the connection.",
+        happened=happened,
         consequence="Posts that failed in the meantime may have to be published again: please have a look.",
         todo="",
         button="",
@@ -270,10 +275,10 @@ def _expiring(notice: Notice) -> Words:
         status=status,
         headline=f"{_account_on(notice)} needs to be renewed {when}",
         happened=(
-            "The permission to publish to it runs out, "
-            f"and {platform_name(notice.platform)} lets only a person renew it, by reconnecting the account."
+            "It still works, but the permission to publish to it runs out, and "
+            f"{platform_name(notice.platform)} lets only a person renew it, by reconnecting the account."
         ),
-        consequence="It still works. If it runs out, posts scheduled for this account fail until it is reconnected.",
+        consequence="After that, posts scheduled for this account fail until somebody does.",
         facts=facts,
     )
 
