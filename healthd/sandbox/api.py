@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import orjson
 from starlette.requests import Request
@@ -17,14 +18,27 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from healthd.sandbox.faults import Faults, suffer
-from healthd.sandbox.sender import EVENTS, Delivery, Endpoint, Sender, stamp
-from healthd.sandbox.world import CREDENTIALS_ONLY, EXPIRING_WITHIN, PLATFORMS, Account, Key, Profile, World
+from healthd.sandbox.faults import ANSWERED_BY_API, Faults, suffer
+from healthd.sandbox.sender import EVENTS, LOGGED_FOR, Delivery, Endpoint, Sender, stamp
+from healthd.sandbox.world import (
+    CREDENTIALS,
+    CREDENTIALS_ONLY,
+    PLATFORMS,
+    Account,
+    Key,
+    Link,
+    Profile,
+    Workspace,
+    World,
+)
 
 PREFIX = "/v1"
 MOST_WEBHOOKS = 10
 ROWS_AT_ONCE = 1000
 KEPT_REQUESTS = 10_000
+REMEMBERED_FOR = timedelta(hours=24)
+"""How long an idempotency key gets the first answer again."""
+_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -34,6 +48,16 @@ class Refusal(Exception):
     def __init__(self, status: int, code: str, message: str, details: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.details = status, code, details or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What an idempotency key got, and for which request."""
+
+    request: tuple[str, str, str | None, bytes]
+    status: int
+    body: bytes
+    until: datetime
 
 
 @dataclass
@@ -46,6 +70,7 @@ class Api:
     public_url: str
     latency: float = 0.0
     requests: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=KEPT_REQUESTS))
+    _remembered: dict[tuple[str, str], Remembered] = field(default_factory=dict)
 
     def routes(self) -> list[Route]:
         table: list[tuple[str, str, str | None, Callable[[Call], Awaitable[Response]]]] = [
@@ -75,13 +100,15 @@ class Api:
             ("GET", "/profiles/{id}/accounts", "profiles:read", self.profile_accounts),
             ("POST", "/profiles/{id}/connect-link", "profiles:write", self.profile_connect_link),
         ]
-        return [
-            Route(PREFIX + path, self._endpoint(method, scope, handler), methods=[method])
+        offered = [
+            Route(PREFIX + path, self._endpoint(scope, handler), methods=[method])
             for method, path, scope, handler in table
         ]
+        anything = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+        return [*offered, Route(PREFIX + "/{path:path}", self._endpoint(None, self.nothing_here), methods=anything)]
 
     def _endpoint(
-        self, method: str, scope: str | None, handler: Callable[[Call], Awaitable[Response]]
+        self, scope: str | None, handler: Callable[[Call], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             if self.latency:
@@ -89,15 +116,40 @@ class Api:
             call = Call(self, request)
             try:
                 call.admit(scope)
-                response = await handler(call)
+                response = await self._once(call, handler)
             except Refusal as refusal:
                 response = call.refuse(refusal)
             for name, value in call.rate.items():
                 response.headers[name] = value
-            self.requests.append(call.record(method, response.status_code))
+            self.requests.append(call.record(response.status_code))
             return response
 
         return answer
+
+    async def _once(self, call: Call, handler: Callable[[Call], Awaitable[Response]]) -> Response:
+        """Whoever repeats a change under the same idempotency key gets the first answer, and nothing happens again."""
+        headers, method = call.request.headers, call.request.method
+        # The documentation names the first header, the official clients send the second.
+        key = headers.get("x-idempotency-key") or headers.get("idempotency-key")
+        if not key or method not in {"POST", "PUT", "PATCH"}:
+            return await handler(call)
+        place = (call.workspace.name, key)
+        asked = (method, call.request.url.path, headers.get("x-profile-id"), await call.request.body())
+        before = self._remembered.get(place)
+        if before is not None and self.world.now() < before.until:
+            if before.request != asked:
+                raise Refusal(409, "IDEMPOTENCY_CONFLICT", "This idempotency key belongs to another request.")
+            return Response(before.body, before.status, media_type="application/json")
+        response = await handler(call)
+        until = self.world.now() + REMEMBERED_FOR
+        self._remembered[place] = Remembered(asked, response.status_code, bytes(response.body), until)
+        if len(self._remembered) > KEPT_REQUESTS:
+            del self._remembered[next(iter(self._remembered))]
+        return response
+
+    async def nothing_here(self, call: Call) -> Response:
+        what = f"{call.request.method} {call.request.url.path}"
+        raise Refusal(404, "RESOURCE_NOT_FOUND", f"The sandbox does not offer {what}.")
 
     async def me(self, call: Call) -> Response:
         workspace = call.workspace
@@ -119,7 +171,7 @@ class Api:
         accounts = list(self.world.accounts_of(call.workspace.name, call.profile()))
         tally: Counter[str] = Counter()
         for account in accounts:
-            tally[_bucket(account)] += 1
+            tally[self.world.tally(account)] += 1
         start = orjson.dumps({name: tally[name] for name in ("healthy", "expiring", "expired", "paused")})
         rows = (self.world.seen(account) for account in accounts)
         return call.stream(b'{"success":true,"data":' + start[:-1] + b',"accounts":[', rows, b"]}")
@@ -134,10 +186,10 @@ class Api:
         if account.platform in CREDENTIALS_ONLY:
             raise Refusal(422, "VALIDATION_ERROR", f"{account.platform} connects with credentials, without a browser.")
         link = self.world.mint(call.workspace.name, account.platform, account=account.id, profile=account.profile)
-        return call.ok({"reconnect_url": self.page(link.token, account.platform)})
+        return call.ok({"reconnect_url": self.page(link)})
 
-    def page(self, token: str, platform: str) -> str:
-        return f"{self.public_url}/connect/{platform}?token={token}"
+    def page(self, link: Link) -> str:
+        return f"{self.public_url}/connect/{link.platform}?token={link.token}"
 
     async def pause(self, call: Call) -> Response:
         return self._set_active(call, active=False)
@@ -184,32 +236,43 @@ class Api:
             raise Refusal(
                 422, "UNSUPPORTED_PLATFORM", f"{platform} cannot be connected.", {"supported": list(PLATFORMS)}
             )
-        if platform in CREDENTIALS_ONLY:
-            raise Refusal(422, "VALIDATION_ERROR", f"{platform} connects with credentials, without a browser.")
+        profile = call.profile()
+        if platform in CREDENTIALS_ONLY or body.keys() & set(CREDENTIALS.get(platform, ())):
+            return self._connect_with_credentials(call, platform, profile, body)
         link = self.world.mint(
-            call.workspace.name, platform, profile=call.profile(), return_url=_return_url(body.get("return_url"))
+            call.workspace.name, platform, profile=profile, return_url=_return_url(body.get("return_url"))
         )
         data = {
             "platform": platform,
-            "connect_url": self.page(link.token, platform),
+            "connect_url": self.page(link),
             "expires_at": stamp(link.expires_at),
         }
         return call.ok(data, 201)
 
+    def _connect_with_credentials(
+        self, call: Call, platform: str, profile: int | None, body: dict[str, Any]
+    ) -> Response:
+        """Nothing to open: the account is there at once. Any text will do as a credential."""
+        missing = [name for name in CREDENTIALS[platform] if not isinstance(body.get(name), str) or not body[name]]
+        if missing:
+            raise Refusal(
+                422,
+                "VALIDATION_ERROR",
+                f"{platform} connects with credentials, without a browser. Missing: {', '.join(missing)}.",
+                {"fields": missing},
+            )
+        account = self.world.add_account(call.workspace.name, platform, profile=profile)
+        self.tell(account, "account.connected")
+        return call.ok({"platform": platform, "account": _connected_row(account)}, 201)
+
     async def connect_status(self, call: Call) -> Response:
+        call.profile()
         link = self.world.links.get(call.request.path_params["platform"])
         if link is None or link.workspace != call.workspace.name:
             raise Refusal(404, "RESOURCE_NOT_FOUND", "Connection not found.")
-        late = link.result != "connected" and self.world.now() >= link.expires_at
+        late = link.result != "connected" and self.world.is_too_old(link)
         account = self.world.accounts.get(link.connected) if link.connected else None
-        facts = None
-        if account is not None:
-            facts = {
-                "account_id": account.id,
-                "name": account.name,
-                "username": account.username,
-                "platform": account.platform,
-            }
+        facts = _connected_row(account) if account else None
         status = "expired" if late else "connected" if link.result == "connected" else "pending"
         return call.ok(
             {"platform": link.platform, "status": status, "expires_at": stamp(link.expires_at), "account": facts}
@@ -220,31 +283,38 @@ class Api:
         return call.ok({"webhooks": found, "events": list(EVENTS)})
 
     def _webhooks(self, call: Call) -> list[Endpoint]:
+        if "x-profile-id" in call.request.headers:
+            raise Refusal(422, "VALIDATION_ERROR", "Webhooks belong to the workspace: leave X-Profile-Id away.")
         return [endpoint for endpoint in self.sender.endpoints.values() if endpoint.workspace == call.workspace.name]
 
     async def create_webhook(self, call: Call) -> Response:
         body = await call.body()
         url, events = _webhook_url(body.get("url")), _webhook_events(body.get("events"))
-        if sum(endpoint.status == "active" for endpoint in self._webhooks(call)) >= MOST_WEBHOOKS:
-            raise Refusal(422, "VALIDATION_ERROR", f"A workspace has at most {MOST_WEBHOOKS} webhooks.")
+        self._leave_room(call)
         endpoint = self.sender.register(call.workspace.name, url, events)
         facts = _webhook_row(endpoint)
         return call.ok(
             {name: facts[name] for name in ("id", "url", "events", "status")} | {"secret": endpoint.secret}, 201
         )
 
+    def _leave_room(self, call: Call) -> None:
+        if sum(endpoint.status == "active" for endpoint in self._webhooks(call)) >= MOST_WEBHOOKS:
+            raise Refusal(422, "VALIDATION_ERROR", f"A workspace has at most {MOST_WEBHOOKS} active webhooks.")
+
     async def update_webhook(self, call: Call) -> Response:
         endpoint, body = self._webhook(call), await call.body()
-        status = body.get("status", endpoint.status)
-        if not body.keys() & {"url", "events", "status"} or status not in {"active", "paused", "failing"}:
+        status = body.get("status")
+        if not body.keys() & {"url", "events", "status"} or status not in {None, "active", "paused"}:
             raise Refusal(422, "VALIDATION_ERROR", "Provide url, events or status (active, paused).")
-        if "url" in body:
-            endpoint.url = _webhook_url(body["url"])
-        if "events" in body:
-            endpoint.events = _webhook_events(body["events"])
-        if body.get("status") == "active":
+        url = _webhook_url(body["url"]) if "url" in body else endpoint.url
+        events = _webhook_events(body["events"]) if "events" in body else endpoint.events
+        if status == "active" and endpoint.status != "active":
+            self._leave_room(call)
+        endpoint.url, endpoint.events = url, events
+        if status == "active":
             self.sender.reactivate(endpoint)
-        endpoint.status = status
+        elif status == "paused":
+            endpoint.status = "paused"
         return call.ok(_webhook_row(endpoint))
 
     async def delete_webhook(self, call: Call) -> Response:
@@ -252,8 +322,9 @@ class Api:
         return call.ok(None)
 
     def _webhook(self, call: Call) -> Endpoint:
-        endpoint = self.sender.endpoints.get(call.number())
-        if endpoint is None or endpoint.workspace != call.workspace.name:
+        mine = {endpoint.id: endpoint for endpoint in self._webhooks(call)}
+        endpoint = mine.get(call.number())
+        if endpoint is None:
             raise Refusal(404, "RESOURCE_NOT_FOUND", "Webhook not found.")
         return endpoint
 
@@ -272,10 +343,12 @@ class Api:
     async def webhook_logs(self, call: Call) -> Response:
         asked = call.request.query_params
         mine = {endpoint.id for endpoint in self._webhooks(call)}
+        since = self.world.now() - LOGGED_FOR
         found = [
             delivery
             for delivery in reversed(self.sender.deliveries.values())
             if delivery.webhook_id in mine
+            and delivery.created_at >= since
             and asked.get("webhook_id", str(delivery.webhook_id)) == str(delivery.webhook_id)
             and asked.get("event", delivery.event) == delivery.event
             and asked.get("status", delivery.status) == delivery.status
@@ -291,35 +364,34 @@ class Api:
         return call.ok({"deliveries": rows, "pagination": pagination})
 
     async def replay(self, call: Call) -> Response:
+        mine = {endpoint.id: endpoint for endpoint in self._webhooks(call)}
         delivery = self.sender.deliveries.get(call.number())
-        endpoint = self.sender.endpoints.get(delivery.webhook_id) if delivery else None
-        if delivery is None or endpoint is None or endpoint.workspace != call.workspace.name:
+        endpoint = mine.get(delivery.webhook_id) if delivery else None
+        if delivery is None or endpoint is None:
             raise Refusal(404, "RESOURCE_NOT_FOUND", "Delivery not found.")
         self.sender.replay(endpoint, delivery)
         return call.ok({"delivery_id": delivery.id, "status": "pending"}, 202)
 
     async def list_profiles(self, call: Call) -> Response:
-        mine = [p for p in self.world.profiles.values() if p.workspace == call.workspace.name]
+        profiles = self.world.profiles.values()
+        mine = [p for p in profiles if p.workspace == call.workspace.name and p.status != "deleted"]
         page, per_page = call.paging()
         newest = mine[::-1][(page - 1) * per_page : page * per_page]
         return call.bare({"profiles": [_profile_row(profile) for profile in newest]})
 
     async def create_profile(self, call: Call) -> Response:
         body = await call.body()
-        name = body.get("name")
-        if not isinstance(name, str) or not 1 <= len(name) <= 120:
-            raise Refusal(422, "VALIDATION_ERROR", "name is required.", {"fields": ["name"]})
-        return call.bare(_profile_row(self.world.add_profile(call.workspace.name, name, body.get("external_id"))), 201)
+        name, external_id = _profile_name(body.get("name")), _external_id(body.get("external_id"))
+        return call.bare(_profile_row(self.world.add_profile(call.workspace.name, name, external_id)), 201)
 
     async def get_profile(self, call: Call) -> Response:
         return call.bare(_profile_row(call.own_profile(call.number())))
 
     async def update_profile(self, call: Call) -> Response:
         profile, body = call.own_profile(call.number()), await call.body()
-        if isinstance(body.get("name"), str):
-            profile.name = body["name"][:120]
-        if "external_id" in body:
-            profile.external_id = body["external_id"]
+        name = _profile_name(body["name"]) if "name" in body else profile.name
+        external_id = _external_id(body["external_id"]) if "external_id" in body else profile.external_id
+        profile.name, profile.external_id = name, external_id
         return call.bare(_profile_row(profile))
 
     async def delete_profile(self, call: Call) -> Response:
@@ -340,7 +412,7 @@ class Api:
                 "account_id": f"ext_{account.id}",
                 "account_name": account.name,
                 "account_username": account.username,
-                "connected_at": stamp(self.world.now()),
+                "connected_at": stamp(datetime.fromtimestamp(account.connected_at, UTC)),
             }
             for account in self.world.accounts_of(call.workspace.name, profile.id)
         ]
@@ -348,19 +420,22 @@ class Api:
 
     async def profile_connect_link(self, call: Call) -> Response:
         profile, body = call.own_profile(call.number()), await call.body()
-        ttl = body.get("ttl", 3600)
+        if profile.status == "paused":
+            raise Refusal(409, "CONFLICT", "The profile is paused.")
+        ttl = body.get("ttl", 86_400)
         if type(ttl) is not int or not 300 <= ttl <= 604_800:
             raise Refusal(422, "VALIDATION_ERROR", "ttl is between 300 and 604800 seconds.", {"fields": ["ttl"]})
-        platforms = body.get("platforms") or [name for name in PLATFORMS if name not in CREDENTIALS_ONLY]
+        platforms = _platforms(body.get("platforms"))
         link = self.world.mint(
             call.workspace.name,
-            str(platforms[0]),
+            platforms[0],
             profile=profile.id,
             return_url=_return_url(body.get("return_url")),
+            choices=platforms if len(platforms) > 1 else (),
             life=timedelta(seconds=ttl),
         )
-        url = self.page(link.token, link.platform)
-        return call.bare({"connect_url": url, "expires_at": stamp(link.expires_at), "platforms": platforms}, 201)
+        facts = {"connect_url": self.page(link), "expires_at": stamp(link.expires_at), "platforms": platforms}
+        return call.bare(facts, 201)
 
 
 class Call:
@@ -392,7 +467,7 @@ class Call:
             )
 
     @property
-    def workspace(self) -> Any:
+    def workspace(self) -> Workspace:
         if self.key is None:
             raise Refusal(401, "UNAUTHORIZED", "Missing or invalid API key.")
         return self.world.workspaces[self.key.workspace]
@@ -407,7 +482,7 @@ class Call:
             raise Refusal(
                 403, "INSUFFICIENT_SCOPE", f"API key lacks required scope: {scope}", {"required_scope": scope}
             )
-        profile = self.own_profile(int(text) if text.isdecimal() else 0)
+        profile = self.own_profile(int(text) if _NUMBER.fullmatch(text) else 0)
         if profile.status == "paused":
             raise Refusal(409, "CONFLICT", "The profile is paused.")
         return profile.id
@@ -420,7 +495,7 @@ class Call:
 
     def number(self) -> int:
         text = self.request.path_params["id"]
-        if not text.isdecimal():
+        if not _NUMBER.fullmatch(text):
             raise Refusal(404, "RESOURCE_NOT_FOUND", "Not found.")
         return int(text)
 
@@ -434,7 +509,8 @@ class Call:
         """``page`` from 1, ``per_page`` at most 100."""
         asked = self.request.query_params
         page, per_page = asked.get("page", "1"), asked.get("per_page", "20")
-        if not page.isdecimal() or not per_page.isdecimal() or int(page) < 1 or not 1 <= int(per_page) <= 100:
+        are_numbers = _NUMBER.fullmatch(page) and _NUMBER.fullmatch(per_page)
+        if not are_numbers or int(page) < 1 or not 1 <= int(per_page) <= 100:
             raise Refusal(422, "VALIDATION_ERROR", "page is from 1, per_page from 1 to 100.")
         return int(page), int(per_page)
 
@@ -480,14 +556,16 @@ class Call:
 
         return StreamingResponse(parts(), media_type="application/json")
 
-    def record(self, method: str, status: int) -> dict[str, Any]:
+    def record(self, status: int | None, fault: str | None = None) -> dict[str, Any]:
+        """``status`` is ``None`` where the caller got no answer."""
         return {
             "at": self.world.now().isoformat(),
-            "method": method,
+            "method": self.request.method,
             "path": self.request.url.path,
             "workspace": self.key.workspace if self.key else None,
             "status": status,
             "request_id": self.request_id,
+            "fault": fault,
         }
 
 
@@ -499,47 +577,87 @@ def bearer(header: str) -> str:
 class FaultyApi:
     """Stands before the API and lets faults strike."""
 
-    def __init__(self, app: ASGIApp, world: World, faults: Faults) -> None:
-        self.app, self.world, self.faults = app, world, faults
+    def __init__(self, app: ASGIApp, api: Api) -> None:
+        self.app, self.api = app, api
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX) and self.faults.active:
-            key = self.world.keys.get(bearer(Request(scope).headers.get("authorization", "")))
-            fault = self.faults.strike(scope["path"], key.workspace if key else None)
+        faults = self.api.faults
+        if scope["type"] == "http" and scope["path"].startswith(PREFIX) and faults.active:
+            call = Call(self.api, Request(scope))
+            call.key = self.api.world.keys.get(bearer(call.request.headers.get("authorization", "")))
+            fault = faults.strike(scope["path"], call.key.workspace if call.key else None)
             if fault is not None:
-                await suffer(fault, self.app, scope, receive, send)
+                if fault.kind not in ANSWERED_BY_API:
+                    status = {"status": fault.status, "drop": None, "redirect": 302}.get(fault.kind, 200)
+                    self.api.requests.append(call.record(status, fault.kind))
+                await suffer(fault, self.app, scope, receive, send, call.meta())
                 return
         await self.app(scope, receive, send)
 
 
-def _bucket(account: Account) -> str:
-    if not account.is_active:
-        return "paused"
-    if account.broken:
-        return "expired"
-    return "expiring" if account.validity_days <= EXPIRING_WITHIN else "healthy"
+def _wrong(message: str, field_name: str) -> Refusal:
+    return Refusal(422, "VALIDATION_ERROR", message, {"fields": [field_name]})
+
+
+def web_address(value: object) -> SplitResult | None:
+    """The parts of an http or https address, or nothing."""
+    if not isinstance(value, str):
+        return None
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return None
+    return parts if parts.scheme in {"http", "https"} and parts.hostname else None
 
 
 def _return_url(value: object) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str) or urlsplit(value).scheme not in {"http", "https"}:
-        raise Refusal(422, "VALIDATION_ERROR", "return_url is no web address.", {"fields": ["return_url"]})
-    return value
+    if value is not None and web_address(value) is None:
+        raise _wrong("return_url is no web address.", "return_url")
+    return None if value is None else str(value)
 
 
 def _webhook_url(value: object) -> str:
-    parts = urlsplit(value) if isinstance(value, str) else urlsplit("")
-    local = parts.scheme == "http" and parts.hostname in _LOOPBACK
-    if not isinstance(value, str) or not (parts.scheme == "https" or local):
-        raise Refusal(422, "VALIDATION_ERROR", "url must be https.", {"fields": ["url"]})
-    return value
+    """The provider takes https only; this machine is allowed without."""
+    parts = web_address(value)
+    if parts is None or not (parts.scheme == "https" or parts.hostname in _LOOPBACK):
+        raise _wrong("url must be https, or on this machine.", "url")
+    return str(value)
 
 
 def _webhook_events(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not set(value) <= set(EVENTS):
-        raise Refusal(422, "VALIDATION_ERROR", "events must be names of the catalogue.", {"fields": ["events"]})
+    if not isinstance(value, list) or not value or not all(event in EVENTS for event in value):
+        raise _wrong("events must be names of the catalogue.", "events")
     return tuple(value)
+
+
+def _platforms(value: object) -> tuple[str, ...]:
+    """Those that a person can connect in a browser, where none are named."""
+    if value is None:
+        return tuple(name for name in PLATFORMS if name not in CREDENTIALS_ONLY)
+    if not isinstance(value, list) or not value or not all(name in PLATFORMS for name in value):
+        raise _wrong("platforms must be names of platforms.", "platforms")
+    return tuple(value)
+
+
+def _profile_name(value: object) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= 120:
+        raise _wrong("name must have 1 to 120 characters.", "name")
+    return value
+
+
+def _external_id(value: object) -> str | None:
+    if value is not None and not (isinstance(value, str) and len(value) <= 128):
+        raise _wrong("external_id must be a text of at most 128 characters.", "external_id")
+    return value
+
+
+def _connected_row(account: Account) -> dict[str, Any]:
+    return {
+        "account_id": account.id,
+        "name": account.name,
+        "username": account.username,
+        "platform": account.platform,
+    }
 
 
 def _webhook_row(endpoint: Endpoint) -> dict[str, Any]:

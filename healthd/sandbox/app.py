@@ -23,7 +23,7 @@ from healthd.sandbox.world import World
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
     """``accounts`` are spread over all platforms, in each of the ``workspaces``. ``webhook_url`` is registered for
-    every workspace with ``webhook_secret``; ``{workspace}`` in it is replaced.
+    every workspace with ``webhook_secret``; ``{workspace}`` in it is replaced. Port 0 takes any that is free.
     """
 
     host: str = "127.0.0.1"
@@ -47,15 +47,20 @@ class Sandbox:
         self.world = world or World()
         self.sender = Sender(self.world, options.time_scale)
         self.faults = Faults(seeded(options.seed))
-        public_url = options.public_url or f"http://{options.host}:{options.port}"
-        self.api = Api(self.world, self.sender, self.faults, public_url.rstrip("/"), options.latency)
+        self.api = Api(self.world, self.sender, self.faults, "", options.latency)
+        self.listens_on(options.port)
         self._populate()
         pages, control = Pages(self.api), Control(self.api)
         self.app = Starlette(
             routes=[*self.api.routes(), *control.routes(), *pages.routes()],
-            middleware=[Middleware(FaultyApi, world=self.world, faults=self.faults)],
+            middleware=[Middleware(FaultyApi, api=self.api)],
             lifespan=self._lifespan,
         )
+
+    def listens_on(self, port: int) -> None:
+        """The address that links carry, unless one was given."""
+        host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
+        self.api.public_url = (self.options.public_url or f"http://{host}:{port}").rstrip("/")
 
     def _populate(self) -> None:
         options = self.options
@@ -77,13 +82,16 @@ class Sandbox:
 class Server(uvicorn.Server):
     """A server that tells when it is there, and on which port."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, sandbox: Sandbox) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
+        self._sandbox = sandbox
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self.ready.set()
+        if self.started:
+            self._sandbox.listens_on(self.port)
+            self.ready.set()
 
     @property
     def port(self) -> int:
@@ -102,11 +110,12 @@ def server_for(sandbox: Sandbox) -> Server:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=2,
-        )
+        ),
+        sandbox,
     )
 
 
-def serve(options: SandboxOptions, announce: Callable[[], None] = lambda: None) -> None:
+def serve(options: SandboxOptions, announce: Callable[[Sandbox], None]) -> None:
     """Runs a sandbox until it is interrupted."""
     sandbox = Sandbox(options)
 
@@ -116,7 +125,7 @@ def serve(options: SandboxOptions, announce: Callable[[], None] = lambda: None) 
         ready = asyncio.create_task(server.ready.wait())
         await asyncio.wait((serving, ready), return_when=asyncio.FIRST_COMPLETED)
         if server.started:
-            announce()
+            announce(sandbox)
         ready.cancel()
         await serving
 

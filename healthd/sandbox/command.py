@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from healthd.sandbox.app import SandboxOptions, serve
+from healthd.sandbox.app import Sandbox, SandboxOptions, serve
 
 console = Console()
 
@@ -17,7 +17,7 @@ def sandbox(
     host: Annotated[str, typer.Option(help="Address to listen on. The sandbox has no secrets and no locks.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8090,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any that is free.")] = 8090,
     accounts: Annotated[int, typer.Option(min=0, help="Accounts in each workspace, over all platforms.")] = 32,
     workspace: Annotated[
         list[str] | None, typer.Option(help="A workspace's name; its key is sqk_test_NAME. Repeat for more.")
@@ -52,7 +52,7 @@ def sandbox(
     )
     if not _is_loopback(host):
         console.print("[yellow]Anybody who reaches this address can do anything in the sandbox.[/]")
-    serve(options, lambda: _announce(options))
+    serve(options, _announce)
 
 
 def _is_loopback(host: str) -> bool:
@@ -62,9 +62,12 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _announce(options: SandboxOptions) -> None:
-    base = options.public_url or f"http://{options.host}:{options.port}"
-    console.print(f"sandbox   {base}  (look, break, repair)")
-    console.print(f"API       {base}/v1")
-    for name in options.workspaces:
-        console.print(f"key       sqk_test_{name}  ({options.accounts} accounts)")
+def _announce(running: Sandbox) -> None:
+    base = running.api.public_url
+    lines = [f"sandbox   {base}  (look, break, repair)", f"API       {base}/v1"]
+    lines += [
+        f"key       sqk_test_{name}  ({running.options.accounts} accounts)" for name in running.options.workspaces
+    ]
+    lines += [f"webhook   {e.url}  signed with {e.secret}" for e in running.sender.endpoints.values()]
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)

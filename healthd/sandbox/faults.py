@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -16,6 +17,20 @@ Kind = Literal[
     "status", "delay", "drip", "drop", "truncated", "garbage", "html", "wrong_shape", "unknown_status", "redirect"
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+FAULT_HINTS: dict[Kind, str] = {
+    "status": "an error of your choice",
+    "delay": "the right answer, late",
+    "drip": "the right answer, byte by byte",
+    "drop": "hangs up without a word",
+    "truncated": "hangs up in mid-answer",
+    "garbage": "200, and bytes without sense",
+    "html": "200, and a web page",
+    "wrong_shape": "200, and JSON of another shape",
+    "unknown_status": "accounts in a status nobody knows",
+    "redirect": "somewhere else",
+}
+ANSWERED_BY_API: frozenset[Kind] = frozenset({"delay", "drip", "truncated", "unknown_status"})
+"""Faults that spoil the API's own answer; the others come before it is asked."""
 ABORT = "sandbox.abort"
 _HTML = b"<!doctype html><title>502 Bad Gateway</title><h1>502 Bad Gateway</h1><hr>nginx"
 _WRONG = {"success": True, "data": {"accounts": {"1001": "fine"}, "id": "no"}, "meta": []}
@@ -24,7 +39,8 @@ _WRONG = {"success": True, "data": {"accounts": {"1001": "fine"}, "id": "no"}, "
 @dataclass(slots=True)
 class Fault:
     """``path`` is a part of the request's path; ``share`` the part of the requests that it hits; ``times`` how often
-    it strikes before it is over.
+    it strikes before it is over. ``seconds`` is how long a ``delay`` lasts, the pause between two bytes of a ``drip``,
+    and the ``Retry-After`` of a ``status``.
     """
 
     id: int
@@ -51,9 +67,15 @@ class Faults:
     _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def add(self, **facts: Any) -> Fault:
-        """Raises ``TypeError`` for a fact that no fault has, ``ValueError`` for an unknown kind."""
-        if facts.get("kind") not in KINDS:
-            raise ValueError(f"kind must be one of: {', '.join(KINDS)}")
+        """Raises ``ValueError`` for a fact that no fault has, or that makes no sense."""
+        for name, value in facts.items():
+            if name not in _WANTED:
+                raise ValueError(f"a fault has no {name!r}; it has {', '.join(_WANTED)}")
+            is_good, wanted = _WANTED[name]
+            if not is_good(value):
+                raise ValueError(f"{name} must be {wanted}")
+        if "kind" not in facts:
+            raise ValueError(f"kind is missing: {_WANTED['kind'][1]}")
         fault = Fault(next(self._ids), **facts)
         self.active[fault.id] = fault
         return fault
@@ -72,6 +94,33 @@ class Faults:
         return None
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_headers(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(part, str) and part.isascii() and part.isprintable() for pair in value.items() for part in pair
+    )
+
+
+_WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "kind": (lambda value: value in KINDS, f"one of: {', '.join(KINDS)}"),
+    "path": (lambda value: isinstance(value, str), "a part of a path, like /reconnect-url"),
+    "workspace": (lambda value: value is None or isinstance(value, str), "the name of a workspace"),
+    "status": (lambda value: _is_count(value) and 200 <= value <= 599, "a status from 200 to 599"),
+    "seconds": (lambda value: _is_number(value) and 0 <= value <= 3600, "a number from 0 to 3600"),
+    "share": (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"),
+    "times": (lambda value: value is None or (_is_count(value) and value >= 1), "a whole number from 1"),
+    "headers": (_are_headers, "an object of texts"),
+}
+"""What a fault may be told to be, and how to say it to somebody who got it wrong."""
+
+
 class AbortableProtocol(HttpToolsProtocol):
     """Lets the application cut the connection, which no ASGI message can."""
 
@@ -86,8 +135,8 @@ class AbortableProtocol(HttpToolsProtocol):
         self.app = with_abort
 
 
-async def suffer(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers as the fault wants it."""
+async def suffer(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send, meta: dict[str, Any]) -> None:
+    """Answers as the fault wants it; ``meta`` is that of an error in the API's own envelope."""
     match fault.kind:
         case "delay":
             await asyncio.sleep(fault.seconds)
@@ -95,8 +144,8 @@ async def suffer(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, sen
         case "drop":
             await _cut(scope)
         case "status":
-            body = orjson.dumps(_error(fault.status)) if fault.status != 502 else _HTML
-            await _answer(send, fault.status, body, **fault.headers)
+            body = orjson.dumps(_error(fault.status, meta)) if fault.status != 502 else _HTML
+            await _answer(send, fault.status, body, **_status_headers(fault))
         case "redirect":
             await _answer(send, 302, b"", location=fault.headers.get("location", "https://status.example/"))
         case "garbage":
@@ -139,7 +188,7 @@ async def _spoil(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, sen
             if left.done():
                 return
             await send({"type": "http.response.body", "body": body[place : place + 1], "more_body": True})
-            await asyncio.sleep(fault.seconds)
+            await asyncio.wait((left,), timeout=fault.seconds)
         left.cancel()
         body = b""
     await send({"type": "http.response.body", "body": body})
@@ -169,6 +218,13 @@ _CODES = {401: "INVALID_API_KEY", 402: "INSUFFICIENT_BALANCE", 403: "INSUFFICIEN
           409: "CONFLICT", 422: "VALIDATION_ERROR", 429: "RATE_LIMIT_EXCEEDED"}  # fmt: skip
 
 
-def _error(status: int) -> dict[str, Any]:
+def _status_headers(fault: Fault) -> dict[str, str]:
+    headers = {"content-type": "text/html"} if fault.status == 502 else {}
+    if fault.seconds >= 1:
+        headers["retry-after"] = str(int(fault.seconds))
+    return headers | {name.lower(): value for name, value in fault.headers.items()}
+
+
+def _error(status: int, meta: dict[str, Any]) -> dict[str, Any]:
     error = {"code": _CODES.get(status, "SERVER_ERROR"), "message": "A fault was asked for.", "details": {}}
-    return {"success": False, "error": error, "meta": {"request_id": "req_fault"}}
+    return {"success": False, "error": error, "meta": meta}

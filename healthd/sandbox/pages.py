@@ -6,7 +6,7 @@ import hmac
 import secrets
 from itertools import islice
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
@@ -14,8 +14,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from healthd.sandbox.api import Api
-from healthd.sandbox.faults import KINDS
-from healthd.sandbox.world import Account, Link
+from healthd.sandbox.faults import FAULT_HINTS, KINDS
+from healthd.sandbox.world import PLATFORMS, Account, Link
 
 SHOWN = 200
 _HEADERS = {"cache-control": "no-store", "referrer-policy": "no-referrer", "x-frame-options": "DENY"}
@@ -37,15 +37,19 @@ class Pages:
             Route("/connect/{platform}", self.answer, methods=["POST"]),
         ]
 
-    async def index(self, _: Request) -> Response:
+    async def index(self, request: Request) -> Response:
+        sender = self.api.sender
         return self._page(
             "index.html.j2",
+            problem=request.query_params.get("problem"),
             world=self.world,
             accounts=list(islice(self.world.accounts.values(), SHOWN)),
-            endpoints=list(self.api.sender.endpoints.values()),
-            deliveries=list(self.api.sender.deliveries.values())[-20:][::-1],
+            endpoints=list(sender.endpoints.values()),
+            deliveries=list(sender.deliveries.values())[-20:][::-1],
             faults=list(self.api.faults.active.values()),
+            platforms=sorted({*PLATFORMS, *self.world.down}),
             kinds=KINDS,
+            hints=FAULT_HINTS,
         )
 
     async def open_link(self, request: Request) -> Response:
@@ -54,7 +58,7 @@ class Pages:
         if link is None or link.platform != request.path_params["platform"] or self.world.is_over(link):
             return self._page("over.html.j2", 410)
         if request.method == "HEAD":
-            return self._page("over.html.j2")
+            return Response(headers=_HEADERS, media_type="text/html")
         link.form = secrets.token_urlsafe(16)
         account = self.world.accounts.get(link.account) if link.account else None
         siblings = self.world.siblings(account) if account else []
@@ -64,15 +68,17 @@ class Pages:
         form = dict(parse_qsl((await request.body()).decode("utf-8", "replace")))
         link = self.world.links.get(form.get("token", ""))
         mine = link is not None and hmac.compare_digest(form.get("form", "").encode(), (link.form or "-").encode())
-        if link is None or not mine or link.result != "pending":
+        if link is None or not mine or link.result != "pending" or self.world.is_too_old(link):
             return self._page("over.html.j2", 410)
         decision = form.get("decision", "deny")
+        if form.get("platform") in link.choices:
+            link.platform = form["platform"]
         if decision not in {"approve", "other"}:
             link.result = "denied"
-            return self._done(link, "denied", None)
+            return self._done(link, None)
         account = self._other_account(link) if decision == "other" else self._repair(link, "siblings" in form)
         link.result, link.connected = "connected", account.id
-        return self._done(link, "connected", account)
+        return self._done(link, account)
 
     def _repair(self, link: Link, with_siblings: bool) -> Account:
         account = self.world.accounts.get(link.account) if link.account else None
@@ -89,10 +95,12 @@ class Pages:
         self.api.tell(account, "account.connected")
         return account
 
-    def _done(self, link: Link, result: str, account: Account | None) -> Response:
-        if link.return_url:
-            return RedirectResponse(f"{link.return_url}#status={result}", 303)
-        return self._page("done.html.j2", result=result, account=account)
+    def _done(self, link: Link, account: Account | None) -> Response:
+        if link.return_url is None:
+            return self._page("done.html.j2", account=account)
+        parts = urlsplit(link.return_url)
+        told = urlencode({"connected": int(account is not None), "platform": link.platform})
+        return RedirectResponse(parts._replace(query="&".join(filter(None, (parts.query, told)))).geturl(), 303)
 
     def _page(self, template: str, status: int = 200, **facts: Any) -> Response:
         body = self._templates.get_template(template).render(facts)

@@ -19,6 +19,12 @@ VALIDITY = {
 """Days that a fresh grant reports. The others live on tokens of hours that the provider renews: always 0."""
 
 LOGINS = {"youtube": "google", "gmb": "google", "facebook": "meta", "instagram": "meta"}
+CREDENTIALS = {
+    "telegram": ("bot_token", "chat"),
+    "whatsapp": ("waba_id", "phone_number_id", "access_token"),
+    "bluesky": ("identifier", "app_password"),
+}
+"""What connects an account without a browser."""
 CREDENTIALS_ONLY = frozenset({"telegram", "whatsapp"})
 SCOPES = frozenset(
     {
@@ -66,7 +72,7 @@ class Account:
 
     @property
     def broken(self) -> bool:
-        return self.token_expired or self.status != "connected"
+        return bool(self.token_expired) or self.status != "connected"
 
 
 @dataclass(slots=True)
@@ -94,12 +100,16 @@ class Key:
 
 @dataclass(slots=True)
 class Link:
-    """A way to consent. ``account`` is ``None`` where a new one is to be connected; opening it uses it up."""
+    """A way to consent. ``account`` is ``None`` where a new one is to be connected; opening it uses it up.
+
+    Where the person may choose, ``choices`` holds more platforms than ``platform``, which is the first of them.
+    """
 
     token: str
     workspace: str
     platform: str
     expires_at: datetime
+    choices: tuple[str, ...] = ()
     account: int | None = None
     profile: int | None = None
     return_url: str | None = None
@@ -201,6 +211,15 @@ class World:
             row |= {"status": "expired", "token_expired": True, "validity_days": 0}
         return row
 
+    def tally(self, account: Account) -> str:
+        """Under which of the provider's four counts the account falls."""
+        if not account.is_active:
+            return "paused"
+        if account.broken or account.platform in self.down:
+            return "expired"
+        days = account.validity_days
+        return "expiring" if isinstance(days, int) and days <= EXPIRING_WITHIN else "healthy"
+
     def break_token(self, account: Account) -> None:
         account.status, account.token_expired, account.validity_days = "expired", True, 0
 
@@ -229,14 +248,19 @@ class World:
         account: int | None = None,
         profile: int | None = None,
         return_url: str | None = None,
+        choices: tuple[str, ...] = (),
         life: timedelta = LINK_LIFE,
     ) -> Link:
-        link = Link(secrets.token_urlsafe(24), workspace, platform, self.now() + life, account, profile, return_url)
-        self.links[link.token] = link
+        token, expires_at = secrets.token_urlsafe(24), self.now() + life
+        link = Link(token, workspace, platform, expires_at, choices, account, profile, return_url)
+        self.links[token] = link
         return link
 
+    def is_too_old(self, link: Link) -> bool:
+        return self.now() >= link.expires_at
+
     def is_over(self, link: Link) -> bool:
-        return link.form is not None or self.now() >= link.expires_at
+        return link.form is not None or self.is_too_old(link)
 
     def rate_limit(self, workspace: Workspace) -> int:
         """Requests a minute, by the published tiers."""
