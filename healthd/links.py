@@ -12,7 +12,9 @@ from collections.abc import Sequence
 
 from itsdangerous import Signer
 
-_TOKEN = re.compile(r"[0-9a-f]{16}\.[A-Za-z0-9_-]{43}", re.ASCII)
+# 43 characters hold two bits more than the signature has: the last one may only be one that leaves them zero, so that
+# each link has exactly one token.
+_TOKEN = re.compile(r"[0-9a-f]{16}\.[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]", re.ASCII)
 
 
 class Links:
@@ -21,6 +23,10 @@ class Links:
     def __init__(self, public_url: str, keys: Sequence[str]) -> None:
         self._public_url = public_url.rstrip("/")
         self._signer = Signer(list(keys), salt="healthd.link", digest_method=hashlib.sha256)
+
+    @property
+    def secure(self) -> bool:
+        return self._public_url.startswith("https:")
 
     def token(self, link_id: str) -> str:
         return self._signer.sign(link_id.encode()).decode()

@@ -1,10 +1,21 @@
-"""How often an address may be wrong."""
+"""Who comes to the public pages, and how often they may be wrong."""
 
 from __future__ import annotations
 
+import ipaddress
 from collections import OrderedDict
 
 MOST_ADDRESSES = 10_000
+
+
+def network(address: str, *, v4: int = 32, v6: int = 64) -> str:
+    """The network that an address belongs to, by prefix lengths; whoever has one IPv6 address has 2^64 of them."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "unknown"
+    prefix = v4 if parsed.version == 4 else v6
+    return str(ipaddress.ip_network((parsed, prefix), strict=False))
 
 
 class Mistakes:

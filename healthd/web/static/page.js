@@ -1,29 +1,86 @@
-// Makes the page live: it asks how the account does, and loads itself again when the answer has changed.
+// Keeps an open page true: asks how the account does, and puts the new page in place of the old one when that changes.
 (() => {
-  const card = document.querySelector("[data-state-at]");
-  if (!card) return;
-  const shown = card.dataset.page;
-  const EVERY = 3000;
-  const ENDS = Date.now() + 15 * 60 * 1000;
+  const EVERY = 2000;
+  const BUSY_FOR = 10000;
+  const enough = Date.now() + 15 * 60 * 1000;
+  const main = document.querySelector("main");
+  // A new tab lets this page stay and watch. Only where there is a mouse: the browsers inside phones' mail apps may
+  // drop a new tab without a word, and then the button would seem dead.
+  const tabs = matchMedia("(hover: hover) and (pointer: fine)").matches;
+  const card = () => main.querySelector(".card");
   let timer = 0;
+  let looking = false;
 
   async function look() {
     clearTimeout(timer);
-    if (document.hidden || Date.now() > ENDS) return;
+    if (looking || document.hidden || !card().dataset.stateAt) return;
+    looking = true;
     try {
-      const answer = await fetch(card.dataset.stateAt, { cache: "no-store", credentials: "omit" });
-      if (answer.ok && (await answer.json()).state !== shown) {
-        location.reload();
-        return;
-      }
+      const answer = await ask(card().dataset.stateAt);
+      if (answer.ok && (await answer.json()).state !== card().dataset.state) await renew();
     } catch {
       // Offline for a moment: the next look will tell.
     }
-    timer = setTimeout(look, EVERY);
+    looking = false;
+    if (Date.now() < enough) timer = setTimeout(look, EVERY);
   }
 
-  // The provider's page opens beside this one, which goes on watching.
-  card.querySelector("form").target = "_blank";
+  function ask(address) {
+    return fetch(address, { cache: "no-store", signal: AbortSignal.timeout?.(15000) });
+  }
+
+  async function renew() {
+    const answer = await ask(location.pathname);
+    if (!answer.ok && answer.status !== 410) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const held = main.contains(document.activeElement);
+    main.replaceChildren(...page.querySelector("main").childNodes);
+    document.title = page.title;
+    prepare();
+    if (held) main.querySelector("h1").focus();
+  }
+
+  function prepare() {
+    const { page, state } = card().dataset;
+    const form = main.querySelector("form");
+    if (!form) return;
+    if (page !== state) {
+      // The answer to a press: coming back to it, or loading it again, must not press again.
+      history.replaceState(null, "", location.href);
+    } else if (tabs) {
+      form.target = "_blank";
+      for (const words of main.querySelectorAll("[data-beside]")) words.hidden = false;
+    }
+    form.addEventListener("submit", () => {
+      form.classList.add("busy");
+      setTimeout(rest, BUSY_FOR);
+    });
+    countDown(form.querySelector("[data-wait]"));
+  }
+
+  function countDown(button) {
+    if (!button) return;
+    const words = button.textContent;
+    const ends = Date.now() + button.dataset.wait * 1000;
+    const tick = () => {
+      const left = Math.ceil((ends - Date.now()) / 1000);
+      button.disabled = left > 0;
+      button.textContent = left > 0 ? `${words} in ${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}` : words;
+      if (left > 0) setTimeout(tick, 500);
+    };
+    tick();
+  }
+
+  function rest() {
+    main.querySelector("form")?.classList.remove("busy");
+  }
+
+  prepare();
   document.addEventListener("visibilitychange", look);
+  addEventListener("online", look);
+  addEventListener("pageshow", (event) => {
+    rest();
+    if (event.persisted) look();
+  });
   timer = setTimeout(look, EVERY);
 })();
