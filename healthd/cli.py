@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import RenderableType
 
     from healthd.config import Settings
     from healthd.store.database import Store
@@ -32,7 +33,7 @@ app = typer.Typer(
     help="Keeps connected social accounts alive: finds dead grants, gets the right person to repair them.",
     epilog="Exit codes: 0 done, 1 failed, 2 the configuration or the command line is wrong, 3 not found.",
 )
-db = typer.Typer(no_args_is_help=True, help="Look after the database.")
+db = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look after the database.")
 app.add_typer(db, name="db")
 
 Config = Annotated[
@@ -55,24 +56,39 @@ def _fail(message: str, code: int = EXIT_FAILED) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _console() -> Console:
+def _print(shown: RenderableType) -> None:
+    """A table as wide as the terminal, or as wide as it needs to be where the output goes into a file or a pipe."""
     from rich.console import Console  # noqa: PLC0415
 
-    return Console()
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=1000)
+    console.print(shown)
+
+
+def _one_of(what: str, wrong: str, known: Iterable[str]) -> str:
+    """What is wrong with a name, and what was probably meant."""
+    names = list(map(str, known))
+    close = difflib.get_close_matches(wrong, names, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names) or 'none'}"
+    return f"✗ there is no {what} {wrong!r}; {hint}"
 
 
 def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
 
 
+def _settings_file(config: Path | None) -> Path | None:
+    default = Path("healthd.toml")
+    return config or (default if default.exists() else None)
+
+
 def _settings(config: Path | None) -> Settings:
     """The settings, or the end of the command with every mistake in them."""
     from healthd.config import ConfigError, load  # noqa: PLC0415
 
-    default = Path("healthd.toml")
-    path = config or (default if default.exists() else None)
     try:
-        return load(path)
+        return load(_settings_file(config))
     except ConfigError as error:
         _fail("\n".join(f"✗ {problem}" for problem in error.problems), EXIT_CONFIG)
 
@@ -102,7 +118,12 @@ def _with_store(settings: Settings, work: Callable[[Store], Awaitable[T]]) -> T:
 
 @app.command()
 def run(config: Config = None) -> None:
-    """Run the daemon: receive webhooks, sweep, notify, until SIGTERM."""
+    """Run the daemon until SIGTERM.
+
+    It receives webhooks, looks at every account, tells the right people, and shows all of it to Prometheus.
+    """
+    import structlog  # noqa: PLC0415
+
     from healthd import app as daemon  # noqa: PLC0415
     from healthd import logs  # noqa: PLC0415
     from healthd.config import secret_values  # noqa: PLC0415
@@ -115,6 +136,9 @@ def run(config: Config = None) -> None:
         daemon.run(settings)
     except (StoreUnavailable, SchemaTooNew, OSError) as error:
         _fail(f"✗ healthd cannot start: {error}")
+    except Exception:  # noqa: BLE001 - Python's own traceback would show what the log masks
+        structlog.get_logger("healthd").critical("healthd.crashed", exc_info=True)
+        raise typer.Exit(EXIT_FAILED) from None
 
 
 @app.command("check-config")
@@ -123,28 +147,42 @@ def check_config(
     online: Annotated[bool, typer.Option("--online", help="Also ask each API and each channel.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find every mistake in the settings at once, without touching the network unless --online."""
-    settings = _settings(config)
-    _quiet_logs(settings)
-    from healthd import doctor  # noqa: PLC0415
+    """Find every mistake in the settings at once.
 
-    findings = doctor.offline(settings) + (asyncio.run(doctor.online(settings)) if online else [])
+    The network is not touched, unless --online also asks each API what its key may do, and each channel whether it
+    answers. Nobody is told anything.
+    """
+    from healthd import doctor  # noqa: PLC0415
+    from healthd.config import ConfigError, load  # noqa: PLC0415
+
+    code = EXIT_FAILED
+    try:
+        settings = load(_settings_file(config))
+    except ConfigError as error:
+        if not as_json:
+            _fail("\n".join(f"✗ {problem}" for problem in error.problems), EXIT_CONFIG)
+        findings, code = [doctor.mistake(problem) for problem in error.problems], EXIT_CONFIG
+    else:
+        _quiet_logs(settings)
+        findings = doctor.offline(settings) + (asyncio.run(doctor.online(settings)) if online else [])
     if as_json:
         _print_json([finding.as_json() for finding in findings])
     else:
-        for finding in findings:
-            typer.echo(f"{'✓' if finding.ok else '✗'} {finding.subject}: {finding.message}")
+        typer.echo("\n".join(map(str, findings)))
     if not all(finding.ok for finding in findings):
-        raise typer.Exit(EXIT_FAILED)
+        raise typer.Exit(code)
 
 
 @app.command()
 def sweep(config: Config = None, workspace: WorkspaceOption = None, as_json: AsJson = False) -> None:
-    """Look at every account now, and show what changed. The running daemon sends what follows from it."""
+    """Look at every account now, and show what changed.
+
+    The running daemon sends the messages that follow from it.
+    """
     settings = _settings(config)
     _quiet_logs(settings)
     if workspace is not None and workspace not in settings.workspaces:
-        _fail(f"✗ there is no workspace {workspace!r}; there are: {', '.join(settings.workspaces)}", EXIT_NOT_FOUND)
+        _fail(_one_of("workspace", workspace, settings.workspaces), EXIT_NOT_FOUND)
     from healthd import by_hand  # noqa: PLC0415
 
     names = [workspace] if workspace else list(settings.workspaces)
@@ -152,7 +190,7 @@ def sweep(config: Config = None, workspace: WorkspaceOption = None, as_json: AsJ
     if as_json:
         _print_json(result.as_json())
     else:
-        _console().print(result.table())
+        _print(result.shown())
     for name, reason in result.failures.items():
         typer.echo(f"✗ {name}: {reason}", err=True)
     if result.failures:
@@ -179,16 +217,19 @@ def accounts(
     _quiet_logs(settings)
     wrong = [name for name in state or [] if name not in set(State)]
     if wrong:
-        _fail(f"✗ there is no state {wrong[0]!r}; there are: {', '.join(State)}", EXIT_CONFIG)
+        _fail(_one_of("state", wrong[0], State), EXIT_CONFIG)
     states = [State(name) for name in state or []]
     found = _with_store(
         settings,
         lambda store: store.read(stored.listing, workspace=workspace, states=states, platform=platform, limit=limit),
     )
+    if not found and workspace is not None and workspace not in settings.workspaces:
+        _fail(_one_of("workspace", workspace, settings.workspaces), EXIT_NOT_FOUND)
     if as_json:
         _print_json([stored.as_json(one) for one in found])
     else:
-        _console().print(telling.accounts_table(found))
+        _print(telling.accounts_table(found))
+        _mind_the_limit(len(found), limit)
 
 
 @app.command()
@@ -199,7 +240,10 @@ def incidents(
     limit: Limit = 200,
     as_json: AsJson = False,
 ) -> None:
-    """List accounts that wait for a person, longest open last."""
+    """List accounts that wait for a person.
+
+    The newest case comes first.
+    """
     from healthd import telling  # noqa: PLC0415
     from healthd.store import incidents as stored  # noqa: PLC0415
 
@@ -209,10 +253,18 @@ def incidents(
         settings,
         lambda store: store.read(stored.listing, workspace=workspace, only_open=not everything, limit=limit),
     )
+    if not found and workspace is not None and workspace not in settings.workspaces:
+        _fail(_one_of("workspace", workspace, settings.workspaces), EXIT_NOT_FOUND)
     if as_json:
         _print_json([telling.incident_json(row) for row in found])
     else:
-        _console().print(telling.incidents_table(found))
+        _print(telling.incidents_table(found))
+        _mind_the_limit(len(found), limit)
+
+
+def _mind_the_limit(shown: int, limit: int) -> None:
+    if shown == limit:
+        typer.echo(f"The first {limit}; there may be more: --limit shows them.", err=True)
 
 
 @app.command()
@@ -221,7 +273,10 @@ def explain(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell an account's story: what was heard, decided, sent and clicked, and why."""
+    """Tell an account's story, and why it went so.
+
+    What was heard of it, what was decided, who was told, and who pressed the button.
+    """
     from healthd import telling  # noqa: PLC0415
     from healthd.app import build_engine  # noqa: PLC0415
 
@@ -235,9 +290,9 @@ def explain(
         _print_json([story.as_json() for story in found])
         return
     if len(found) > 1:
-        _console().print(telling.accounts_table([story.stored for story in found]))
+        _print(telling.accounts_table([story.stored for story in found]))
         _fail("Several accounts are meant; give one's WORKSPACE/ID.", EXIT_NOT_FOUND)
-    _console().print(found[0].timeline())
+    _print(found[0].timeline())
 
 
 @app.command("notify-test")
@@ -251,20 +306,38 @@ def notify_test(
     from healthd import doctor  # noqa: PLC0415
 
     finding = asyncio.run(doctor.send_test(settings, target))
-    typer.echo(f"{'✓' if finding.ok else '✗'} {finding.subject}: {finding.message}")
+    typer.echo(str(finding))
     if not finding.ok:
         raise typer.Exit(EXIT_FAILED)
 
 
 @db.command("upgrade")
 def db_upgrade(config: Config = None) -> None:
-    """Bring the database to this release's schema. The daemon does the same at its start."""
+    """Bring the database to this release's schema.
+
+    The daemon does the same at its start.
+    """
     from healthd.store import migrations  # noqa: PLC0415
+    from healthd.store.database import Store, StoreUnavailable  # noqa: PLC0415
 
     settings = _settings(config)
     _quiet_logs(settings)
-    _with_store(settings, lambda store: store.read(migrations.current))
-    typer.echo(f"✓ {settings.store.url} is at revision {migrations.HEAD}")
+
+    async def upgrade() -> tuple[str | None, str]:
+        store = Store(settings.store.url)
+        try:
+            return await store.run(migrations.upgrade)
+        finally:
+            await store.close()
+
+    try:
+        before, after = asyncio.run(upgrade())
+    except (StoreUnavailable, migrations.SchemaTooNew) as error:
+        _fail(f"✗ {settings.store.url}: {error}")
+    if before == after:
+        typer.echo(f"✓ {settings.store.url}: already at revision {after}, nothing to do")
+    else:
+        typer.echo(f"✓ {settings.store.url}: from {f'revision {before}' if before else 'empty'} to revision {after}")
 
 
 @app.command()
@@ -274,7 +347,10 @@ def demo(
     ] = False,
     host: Annotated[str, typer.Option(help="Where the demo listens.")] = "127.0.0.1",
 ) -> None:
-    """Play the main job: a sandbox, a mail and a Slack catcher, the real daemon, and tokens that expire."""
+    """Play the main job from end to end.
+
+    It starts a sandbox, a mail and a Slack catcher and the real daemon, and lets tokens expire.
+    """
     try:
         from healthd.demo import story  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -284,18 +360,22 @@ def demo(
 
 @app.command()
 def healthcheck(config: Config = None) -> None:
-    """Ask the running daemon whether it is ready; for a container's HEALTHCHECK."""
+    """Ask the running daemon whether it is ready.
+
+    For a container's HEALTHCHECK.
+    """
     import http.client  # noqa: PLC0415
 
     from healthd.config import split_address  # noqa: PLC0415
 
     host, port = split_address(_settings(config).server.admin_listen)
-    connection = http.client.HTTPConnection("127.0.0.1" if host == "0.0.0.0" else host, port, timeout=3)  # noqa: S104
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - to ask, not to listen
+    connection = http.client.HTTPConnection(host, port, timeout=3)
     try:
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
         text = answer.read(200).decode("utf-8", "replace").strip()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         _fail(f"✗ no answer from {host}:{port}: {error}")
     finally:
         connection.close()
@@ -312,10 +392,19 @@ def version() -> None:
     typer.echo(installed("healthd"))
 
 
-def _mount_sandbox() -> None:
-    from healthd.sandbox.command import sandbox  # noqa: PLC0415
+@app.command(
+    "sandbox",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+def sandbox(context: typer.Context) -> None:
+    """Run a SmartlyQ on this machine.
 
-    app.command("sandbox")(sandbox)
+    The same API, and accounts that break when you say so.
+    """
+    from healthd.sandbox.command import sandbox as serve  # noqa: PLC0415
 
-
-_mount_sandbox()
+    # The sandbox shares no code with the daemon, and describes its own options.
+    own = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    own.command()(serve)
+    own(context.args, prog_name="healthd sandbox")

@@ -1,21 +1,27 @@
 """Settings: one TOML file, overridden by ``HEALTHD_…`` variables, secrets from files. Every mistake is told at once,
 with its file, its dotted key, what is wrong and what was probably meant; never with the value of a secret.
+
+Validation goes in two steps: each value by itself (pydantic), then what no value can know alone. Broken values are set
+aside in between, so that one mistake does not hide those of the second kind.
 """
 
 from __future__ import annotations
 
+import copy
 import difflib
+import ipaddress
+import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
-from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -25,7 +31,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from healthd.channels import ChannelSettings
 from healthd.core.cadence import Cadence
@@ -35,20 +40,60 @@ from healthd.core.probing import ProbePolicy
 from healthd.core.routing import Route, Routing
 
 ENV_PREFIX = "HEALTHD_"
+OTHER_VARIABLES = frozenset({"HEALTHD_CONFIG", "HEALTHD_CHROMIUM"})
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+LONGEST = timedelta(days=3660)
+
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?(?P<path>/[\w./~-]*)?"
+)
+_HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+|(127\.0\.0\.1|localhost):\d{1,5}", re.ASCII)
+_LISTEN = re.compile(r"(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})", re.ASCII)
+_KUBERNETES = re.compile(
+    r"HEALTHD_(?:[A-Z0-9_]+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)\w*)?)"
+)
+"""Kubernetes sets such variables in every pod beside a Service whose name begins with ``healthd``."""
 
 
 def _duration(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        wanted = 'is no span of time: write a number and a unit in quotes, such as "90s", "5m", "6h", "7d"'
+        raise ValueError(wanted)  # noqa: TRY004 - pydantic takes a TypeError for a fault of ours
+    return parse_duration(value)
 
 
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str | int) else value
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0))]
+def _sensible(value: timedelta) -> timedelta:
+    if not timedelta(0) < value <= LONGEST:
+        raise ValueError("must be longer than nothing and no longer than ten years")
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_sensible)]
+Durations = Annotated[tuple[Duration, ...], BeforeValidator(_as_list)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+
+
+def _signs_links(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value()) < 32:
+        raise ValueError("needs 32 characters or more: make one with `openssl rand -base64 32`")
+    return value
+
+
+def _signs_webhooks(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().strip():
+        raise ValueError("is empty: anybody could sign with it")
+    return value
+
+
+LinkSecrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_signs_links)], ...], BeforeValidator(_as_list)]
+WebhookSecrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_signs_webhooks)], ...], BeforeValidator(_as_list)]
 
 
 class Section(BaseModel):
@@ -56,18 +101,23 @@ class Section(BaseModel):
 
 
 def _address(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
+    found = _LISTEN.fullmatch(value)
+    if found is None or int(found["port"]) > 65535:
         raise ValueError("write an address and a port, such as 0.0.0.0:8080 or [::]:8080")
     return value
 
 
-Address = Annotated[str, BeforeValidator(_address)]
+Address = Annotated[str, AfterValidator(_address)]
 
 
 def split_address(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def _is_safe(url: re.Match[str] | None) -> bool:
+    """https, or plain http that does not leave this machine."""
+    return url is not None and (url["scheme"] == "https" or url["host"].strip("[]") in LOOPBACK)
 
 
 class Server(Section):
@@ -82,10 +132,22 @@ class Server(Section):
     drain_timeout: Duration = timedelta(seconds=10)
     max_connections: int = Field(2000, ge=10)
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in value:
+            try:
+                ipaddress.ip_network(proxy, strict=False)
+            except ValueError:
+                raise ValueError(
+                    f"{proxy!r} is no address or network: write them as 10.0.0.7 or 10.0.0.0/8, never as names"
+                ) from None
+        return value
+
     @model_validator(mode="after")
     def _admin_stays_home(self) -> Server:
         host, _ = split_address(self.admin_listen)
-        if host not in _LOOPBACK and not self.allow_remote_admin:
+        if host not in LOOPBACK and not self.allow_remote_admin:
             raise ValueError(
                 "admin_listen leaves loopback, and its pages know everything: keep it on 127.0.0.1, or set "
                 "allow_remote_admin = true once a firewall or NetworkPolicy lets only Prometheus and operators in"
@@ -99,6 +161,11 @@ class StoreSettings(Section):
     @field_validator("url")
     @classmethod
     def _sqlite(cls, value: str) -> str:
+        if value.startswith(("postgres", "mysql")):
+            raise ValueError(
+                'this release keeps its data in SQLite only: write "sqlite:////data/healthd.db" (four slashes: '
+                "absolute)"
+            )
         if not value.startswith("sqlite:///") or value == "sqlite:///" or ":memory:" in value:
             raise ValueError(
                 'give a file on a local disk, such as "sqlite:////data/healthd.db" (four slashes: absolute)'
@@ -108,42 +175,50 @@ class StoreSettings(Section):
 
 class LinkSettings(Section):
     mode: Literal["page", "direct"] = "page"
-    secrets: tuple[SecretStr, ...] = ()
+    secrets: LinkSecrets = ()
     lifetime: Duration = timedelta(days=7)
     allowed_hosts: Names = ()
 
-    @field_validator("secrets")
+    @field_validator("allowed_hosts")
     @classmethod
-    def _long(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        if any(len(secret.get_secret_value()) < 32 for secret in value):
-            raise ValueError("each secret needs 32 characters or more: make one with `openssl rand -base64 32`")
-        return value
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [host for host in value if not _HOST.fullmatch(host.lower())]
+        if wrong:
+            raise ValueError(
+                f"{wrong[0]!r} is no host: write it as www.example.com, without https:// and path, or as "
+                "127.0.0.1:8090 for a sandbox on this machine"
+            )
+        return tuple(host.lower() for host in value)
 
 
 class WorkspaceSettings(Section):
     """One workspace at one provider."""
 
     provider: Literal["smartlyq"] = "smartlyq"
-    api_key: SecretStr = Field(min_length=1)
+    api_key: SecretStr
     base_url: str = "https://api.smartlyq.com/v1"
-    webhook_secrets: tuple[SecretStr, ...] = ()
+    webhook_secrets: WebhookSecrets = ()
     profiles: Literal["all", "none"] = "all"
     rate_share: float = Field(0.5, gt=0, le=1)
+
+    @field_validator("api_key")
+    @classmethod
+    def _one_word(cls, value: SecretStr) -> SecretStr:
+        key = value.get_secret_value()
+        if not key.strip():
+            raise ValueError("is empty")
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise ValueError("holds blanks, line breaks or signs that no key has: copy it again")
+        return value
 
     @field_validator("base_url")
     @classmethod
     def _https(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-            return value.rstrip("/")
-        raise ValueError("must be https (plain http only to a sandbox on this machine)")
-
-    @field_validator("webhook_secrets")
-    @classmethod
-    def _not_empty(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        if any(not secret.get_secret_value().strip() for secret in value):
-            raise ValueError("a secret is empty: anybody could sign with it")
-        return value
+        if not _is_safe(_URL.fullmatch(value)):
+            raise ValueError(
+                "must be https, without user, query or fragment (plain http only to a sandbox on this machine)"
+            )
+        return value.rstrip("/")
 
 
 class SweepSettings(Section):
@@ -163,7 +238,7 @@ class LifetimeSettings(Section):
 
 class NoticeSettings(Section):
     default: Names = ()
-    remind_after: tuple[Duration, ...] = Cadence().remind_after
+    remind_after: Durations = Cadence().remind_after
     give_up_after: Duration = timedelta(hours=24)
 
     @field_validator("remind_after")
@@ -200,17 +275,8 @@ class LogSettings(Section):
     format: Literal["auto", "json", "pretty"] = "auto"
 
 
-class Settings(BaseSettings):
+class Settings(Section):
     """Everything an operator may set. ``config.example.toml`` explains each key."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_nested_delimiter="__",
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,
-        validate_default=True,
-    )
 
     public_url: str | None = None
     server: Server = Server()
@@ -224,27 +290,17 @@ class Settings(BaseSettings):
     routes: tuple[RouteSettings, ...] = ()
     lifetimes: dict[str, LifetimeSettings] = Field(default_factory=dict)
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment wins over the file, whose content comes in as the initial settings."""
-        return env_settings, init_settings
-
     @field_validator("public_url")
     @classmethod
     def _public(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        parts = urlsplit(value)
-        secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
-        if not secure or not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
-            raise ValueError('must be the bare address of the public listener, such as "https://healthd.example.com"')
+        found = _URL.fullmatch(value)
+        if found is None or not _is_safe(found) or (found["path"] or "").strip("/") or int(found["port"] or 0) > 65535:
+            raise ValueError(
+                'must be the bare https address of the public listener, such as "https://healthd.example.com" '
+                "(plain http only on this machine)"
+            )
         return value.rstrip("/")
 
     def policy(self) -> Policy:
@@ -287,93 +343,267 @@ class ConfigError(Exception):
 
 def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Settings:
     """Reads the settings without touching the network. Raises ``ConfigError`` with all mistakes at once."""
-    environ = os.environ if environ is None else environ
-    where = str(path) if path else "environment"
-    problems = list(_stray_variables(environ))
-    content = _with_files(_read(path), where, "", problems) if path else {}
-    try:
-        settings = Settings(**content)
-    except ValidationError as error:
-        problems += [
-            _explain(where, dict(found), environ) for found in error.errors(include_input=False, include_url=False)
-        ]
-        raise ConfigError(problems) from None
-    problems += [Problem(where, key, message, hint) for key, message, hint in _cross_checks(settings)]
-    if problems:
-        raise ConfigError(problems)
+    given = _Given(str(path) if path else "environment", _read(path) if path else {})
+    given.override(os.environ if environ is None else environ)
+    given.content = _with_files(given, given.content)
+    settings = _valid(given)
+    if settings is not None:
+        given.blame(_cross_checks(settings, given.broken))
+    if settings is None or given.problems:
+        raise ConfigError(given.problems)
     return settings
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         hint = "Copy config.example.toml to start, or name another file with --config."
         raise ConfigError([Problem(str(path), "", "there is no such file.", hint)]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([Problem(str(path), "", f"cannot be read: {error}.")]) from None
+    except OSError as error:
+        raise ConfigError([Problem(str(path), "", f"cannot be read: {error.strerror}.")]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([Problem(str(path), "", "is not UTF-8 text.")]) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([Problem(str(path), "", f"is not TOML: {error}.")]) from None
 
 
-def _with_files(value: Any, where: str, key: str, problems: list[Problem]) -> Any:
+Place = tuple[str | int, ...]
+"""Where a value stands, from the top: ``("workspaces", "acme", "api_key")``."""
+
+
+@dataclass
+class _Given:
+    """What the operator wrote, where each value came from, and what has been found wrong with it."""
+
+    where: str
+    content: dict[str, Any]
+    variables: dict[Place, str] = field(default_factory=dict)
+    unread: set[Place] = field(default_factory=set)
+    broken: set[Place] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+
+    def override(self, environ: Mapping[str, str]) -> None:
+        """Puts the variables' values over the file's. A value that looks like a JSON list or object is read as one."""
+        for name, text in sorted(environ.items()):
+            if not name.startswith(ENV_PREFIX) or name in OTHER_VARIABLES:
+                continue
+            if "__" not in name and _KUBERNETES.fullmatch(name):
+                continue
+            place: Place = tuple(name.removeprefix(ENV_PREFIX).lower().split("__"))
+            self.variables[place] = name
+            section: Any = self.content
+            for part in place[:-1]:
+                section = section.setdefault(part, {}) if isinstance(section, dict) else None
+            if isinstance(section, dict):
+                section[place[-1]] = _from_text(text)
+
+    def source(self, place: Place) -> str:
+        """The variable that the value came from, or the file."""
+        lengths = range(len(place), 0, -1)
+        variable = next((self.variables[place[:n]] for n in lengths if place[:n] in self.variables), None)
+        return f"environment {variable}" if variable else self.where
+
+    def blame(self, found: Iterator[tuple[Place, str, str]]) -> None:
+        self.problems += [
+            Problem(self.source(place), ".".join(map(str, place)), message, hint) for place, message, hint in found
+        ]
+
+
+def _from_text(text: str) -> Any:
+    if text.lstrip()[:1] in {"[", "{"}:
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _with_files(given: _Given, value: Any, place: Place = ()) -> Any:
     """The settings with the content of a file wherever ``{ file = "…" }`` stands, as it may for any secret."""
     if isinstance(value, dict):
-        if value.keys() == {"file"}:
-            return _file_content(Path(str(value["file"])), where, key, problems)
-        return {name: _with_files(inner, where, f"{key}.{name}".lstrip("."), problems) for name, inner in value.items()}
+        if value.keys() == {"file"} and not any(_keys_at(Settings, place)):
+            return _file_content(given, value["file"], place)
+        return {name: _with_files(given, inner, (*place, name)) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_with_files(inner, where, f"{key}.{number}", problems) for number, inner in enumerate(value)]
+        return [_with_files(given, inner, (*place, number)) for number, inner in enumerate(value)]
     return value
 
 
-def _file_content(path: Path, where: str, key: str, problems: list[Problem]) -> str:
+_UNREAD = "unread-" * 7
+"""Stands for a secret whose file cannot be read; what follows from it is not told."""
+
+
+def _file_content(given: _Given, name: object, place: Place) -> str:
+    """The messages name no file: who writes the secret itself there by mistake would find it in a log."""
+    hint = ""
     try:
-        content = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        problems.append(Problem(where, key, f"the file {path} cannot be read: {reason}."))
-        return "unreadable " * 4
-    if not content:
-        problems.append(Problem(where, key, f"the file {path} is empty."))
-    return content or "unreadable " * 4
+        content = Path(str(name)).read_text("utf-8").strip()
+        problem = "" if content else "the file that it names is empty."
+    except UnicodeDecodeError:
+        content, problem = "", "the file that it names is not UTF-8 text."
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "that is no name for a file"
+        content, problem = "", f"the file that it names cannot be read: {why}."
+        hint = "" if str(name).startswith("/") else f"A name without a / at its start is looked for in {Path.cwd()}."
+    if problem:
+        given.blame(iter([(place, problem, hint)]))
+        given.unread.add(place)
+        given.broken.add(place)
+    return content or _UNREAD
+
+
+def _valid(given: _Given) -> Settings | None:
+    """The settings, with whatever is wrong noted and set aside; ``None`` where too little is left."""
+    content = copy.deepcopy(given.content)
+    first = True
+    while True:
+        try:
+            return Settings.model_validate(content)
+        except ValidationError as error:
+            found: list[dict[str, Any]] = [dict(one) for one in error.errors(include_input=False, include_url=False)]
+        if first:
+            given.blame(_explained(given, found))
+        first = False
+        places = [_place(one["loc"]) for one in found]
+        given.broken.update(places)
+        if not _set_aside(content, places):
+            return None
+
+
+def _place(location: Place) -> Place:
+    """pydantic puts a channel's type between its name and its keys."""
+    return (*location[:2], *location[3:]) if location[0] == "channels" else location
+
+
+def _set_aside(content: dict[str, Any], places: Sequence[Place]) -> bool:
+    """Takes out the values at these places, or what stands nearest to them; whether there was anything."""
+    there = {_nearest(content, place) for place in places} - {()}
+    # The deeper ones first, and the last of a list before its others: what is taken out moves none that is still to go.
+    for place in sorted(there, key=lambda one: (-len(one), [-part if isinstance(part, int) else 0 for part in one])):
+        *path, key = place
+        holder = _value_at(content, path)
+        if place[0] == "routes" and len(place) == 2:
+            holder[key] = {"to": ["-"]}  # the routes behind it keep their numbers
+        else:
+            del holder[key]
+    return bool(there)
+
+
+def _nearest(content: Any, place: Place) -> Place:
+    """The place, or the part of the way to it that there is."""
+    for done, part in enumerate(place):
+        inside = (
+            part in content if isinstance(content, dict) else isinstance(content, list) and part in range(len(content))
+        )
+        if not inside:
+            return place[:done]
+        content = content[part]
+    return place
+
+
+def _value_at(content: Any, place: Sequence[str | int]) -> Any:
+    for part in place:
+        content = content[part]
+    return content
+
+
+def _explained(given: _Given, found: Sequence[dict[str, Any]]) -> Iterator[tuple[Place, str, str]]:
+    for error in found:
+        place = _place(error["loc"])
+        unread = place in given.unread
+        # A check of a whole section may be about the secret that could not be read.
+        unread |= error["type"] == "value_error" and any(one[: len(place)] == place for one in given.unread)
+        if unread:
+            continue
+        hint = _hint(given, error, place)
+        if error["type"].startswith("union_tag_"):
+            place = (*place, "type")
+        if error["type"] == "extra_forbidden":
+            place = next((one for one in given.variables if one[: len(place)] == place), place)
+        yield place, _said(error), hint
 
 
 _SAID = {
     "missing": "is missing.",
     "extra_forbidden": "is not a key that healthd knows.",
     "union_tag_not_found": 'needs a type: "email", "slack" or "apprise".',
+    "union_tag_invalid": 'is of no type that there is: "email", "slack" or "apprise".',
+    "string_type": "must be text, in quotes.",
+    "tuple_type": "must be a list: [ … ].",
+    "bool_type": "must be true or false.",
+    "bool_parsing": "must be true or false.",
+    "int_type": "must be a whole number.",
+    "int_parsing": "must be a whole number.",
+    "int_from_float": "must be a whole number.",
+    "float_type": "must be a number.",
+    "float_parsing": "must be a number.",
+    "too_short": "is empty.",
+    "string_too_short": "is empty.",
+    **dict.fromkeys(
+        ("dict_type", "model_type", "model_attributes_type"), "must be a section with keys of its own, not one value."
+    ),
 }
 
 
-def _explain(where: str, error: dict[str, Any], environ: Mapping[str, str]) -> Problem:
-    location = tuple(part for part in error["loc"] if part not in _TAGS)
-    key = ".".join(str(part) for part in location)
-    variable = ENV_PREFIX + "__".join(str(part) for part in location).upper()
+def _said(error: dict[str, Any]) -> str:
+    if error["type"] == "literal_error":
+        return f"must be {error['ctx']['expected']}."
     message = _SAID.get(error["type"]) or error["msg"].removeprefix("Value error, ").rstrip(".") + "."
-    hint = _meant(location) if error["type"] == "extra_forbidden" else ""
-    return Problem(f"environment {variable}" if variable in environ else where, key, message, hint)
+    return str(message).replace("Input should be", "must be")
 
 
-_TAGS = ("email", "slack", "apprise")
+def _hint(given: _Given, error: dict[str, Any], place: Place) -> str:
+    match error["type"]:
+        case "extra_forbidden":
+            return _meant(given, error["loc"], place)
+        case "literal_error":
+            return _closest(str(_value_at(given.content, place)), re.findall(r"'([^']*)'", error["ctx"]["expected"]))
+        case "union_tag_invalid":
+            return _closest(str(error["ctx"]["tag"]), _TYPES)
+    return ""
 
 
-def _meant(location: tuple[Any, ...]) -> str:
-    *parents, wrong = [str(part) for part in location]
-    known = sorted(_keys_at(Settings, parents))
+def _closest(wrong: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
-    return f"Did you mean {close[0]!r}?" if close else f"Known here: {', '.join(known)}." if known else ""
+    return f"Did you mean {close[0]!r}?" if close else ""
 
 
-def _keys_at(model: Any, path: list[str]) -> Iterator[str]:
-    """The keys that are known at a dotted path, in every shape that may stand there."""
+def _meant(given: _Given, location: Place, place: Place) -> str:
+    """What an unknown key was probably meant to be: another name, or the same one in its own place."""
+    *parents, wrong = map(str, location)
+    known = sorted(_keys_at(Settings, parents))
+    for variable in given.variables:
+        if variable[: len(place)] == place:
+            before, after = place[:-1], variable[len(place) :]
+            close = difflib.get_close_matches(wrong, known, n=1)
+            meant = [ENV_PREFIX + "__".join(map(str, (*before, name, *after))).upper() for name in close]
+            return f"Did you mean {meant[0]}?" if meant else "Names look like HEALTHD_SERVER__LISTEN."
+    if parents and wrong in Settings.model_fields:
+        return "It belongs at the top of the file, before the first [section]."
+    if hint := _closest(wrong, known):
+        return hint
+    sections = {name: one.annotation for name, one in Settings.model_fields.items() if isinstance(one.annotation, type)}
+    home = next((name for name, model in sections.items() if wrong in _keys_at(model, ())), None)
+    return f"It belongs under [{home}]." if home else f"Known here: {', '.join(known)}."
+
+
+_TYPES = ("email", "slack", "apprise")
+
+
+def _keys_at(model: Any, path: Sequence[str | int]) -> Iterator[str]:
+    """The keys that are known at a place, in every shape that may stand there."""
     for shape in _models(model):
         if not path:
             yield from shape.model_fields
+        elif str(path[0]) in _TYPES and "type" in shape.model_fields:
+            if str(path[0]) in get_args(shape.model_fields["type"].annotation):
+                yield from _keys_at(shape, path[1:])
         elif path[0] in shape.model_fields:
-            inner = shape.model_fields[path[0]].annotation
+            inner = shape.model_fields[str(path[0])].annotation
             skip = 2 if get_origin(inner) in {dict, tuple} else 1
-            yield from _keys_at(inner, path[skip:])
+            if len(path) >= skip:
+                yield from _keys_at(inner, path[skip:])
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -383,69 +613,64 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(inner)
 
 
-def _stray_variables(environ: Mapping[str, str]) -> Iterator[Problem]:
-    """A mistyped variable would be ignored in silence: everything with our prefix must lead somewhere."""
-    for name in environ:
-        if not name.startswith(ENV_PREFIX) or name in OTHER_VARIABLES:
-            continue
-        top, *_ = name.removeprefix(ENV_PREFIX).lower().split("__")
-        if top not in Settings.model_fields:
-            close = difflib.get_close_matches(top, list(Settings.model_fields), n=1)
-            hint = (
-                f"Did you mean {ENV_PREFIX}{close[0].upper()}?" if close else "Names look like HEALTHD_SERVER__LISTEN."
-            )
-            yield Problem("environment", name, "leads to no setting.", hint)
+def _cross_checks(settings: Settings, broken: set[Place]) -> Iterator[tuple[Place, str, str]]:
+    """What no single key can know: ``(place, message, hint)``. Nothing is said of what is broken already."""
+    for found in (*_essentials(settings), *_names(settings), *_targets(settings, broken)):
+        place = found[0]
+        if not any(one[: len(place)] == place[: len(one)] for one in broken):
+            yield found
 
 
-OTHER_VARIABLES = frozenset({"HEALTHD_CONFIG", "HEALTHD_CHROMIUM"})
-
-
-def _cross_checks(settings: Settings) -> Iterator[tuple[str, str, str]]:
-    """What no single key can know: ``(key, message, hint)``."""
+def _essentials(settings: Settings) -> Iterator[tuple[Place, str, str]]:
     if not settings.workspaces:
-        yield "workspaces", "there is none, so there is nothing to watch.", "Add a [workspaces.NAME] section."
-    yield from _names(settings)
-    yield from _targets(settings)
-    if settings.link.mode == "page":
-        if settings.public_url is None:
-            yield (
-                "public_url",
-                "is missing: links in messages lead to healthd's own page there.",
-                ('Set it, or set link.mode = "direct" to send the provider\'s links, which die after 15 minutes.'),
-            )
-        if not settings.link.secrets:
-            yield "link.secrets", "is missing: it signs the links.", "Make one with `openssl rand -base64 32`."
+        yield ("workspaces",), "there is none, so there is nothing to watch.", "Add a [workspaces.NAME] section."
+    if split_address(settings.server.listen)[1] == split_address(settings.server.admin_listen)[1] != 0:
+        yield ("server", "admin_listen"), "has the same port as server.listen.", ""
+    if settings.link.mode == "direct":
+        return
+    if settings.public_url is None:
+        hint = 'Set it, or set link.mode = "direct" to send the provider\'s links, which die after 15 minutes.'
+        yield ("public_url",), "is missing: links in messages lead to healthd's own page there.", hint
+    if not settings.link.secrets:
+        yield ("link", "secrets"), "is missing: it signs the links.", "Make one with `openssl rand -base64 32`."
 
 
-def _names(settings: Settings) -> Iterator[tuple[str, str, str]]:
+def _names(settings: Settings) -> Iterator[tuple[Place, str, str]]:
     for section, names in (("workspaces", settings.workspaces), ("channels", settings.channels)):
         for name in names:
             if not NAME.fullmatch(name):
-                yield f"{section}.{name}", "a name is lower-case letters, digits, - and _.", ""
+                yield (section, name), "a name is lower-case letters, digits, - and _.", ""
 
 
-def _targets(settings: Settings) -> Iterator[tuple[str, str, str]]:
-    lists = [("notices.default", settings.notices.default)]
-    lists += [(f"routes.{number}.to", route.to) for number, route in enumerate(settings.routes)]
-    for key, targets in lists:
+def _targets(settings: Settings, broken: set[Place]) -> Iterator[tuple[Place, str, str]]:
+    lists: list[tuple[Place, tuple[str, ...]]] = [(("notices", "default"), settings.notices.default)]
+    lists += [(("routes", number, "to"), route.to) for number, route in enumerate(settings.routes)]
+    unsure = {(section, name) for section, name, *_ in (one for one in broken if len(one) > 1)} | broken
+    for place, targets in lists:
         for text in targets:
             target = Target.parse(text)
             channel = settings.channels.get(target.channel)
-            if channel is None:
-                close = difflib.get_close_matches(target.channel, list(settings.channels), n=1)
-                hint = f"Did you mean {close[0]!r}?" if close else "Add a [channels.NAME] section for it."
-                yield key, f"there is no channel {target.channel!r}.", hint
+            if "//" in text:
+                yield (
+                    place,
+                    "holds a URL.",
+                    "Put it into a channel of type apprise, and write that channel's name here.",
+                )
+            elif channel is None and {("channels",), ("channels", target.channel)} & unsure:
                 continue
-            try:
-                channel.validate_address(target.address)
-            except ValueError as error:
-                yield key, f"{target.channel}: {str(error).rstrip('.')}.", ""
+            elif channel is None:
+                hint = _closest(target.channel, list(settings.channels)) or "Add a [channels.NAME] section for it."
+                yield place, f"there is no channel {target.channel!r}.", hint
+            else:
+                try:
+                    channel.validate_address(target.address)
+                except ValueError as error:
+                    yield place, f"{target.channel}: {str(error).rstrip('.')}.", ""
     for number, route in enumerate(settings.routes):
         for name in route.workspace:
-            if name not in settings.workspaces:
-                close = difflib.get_close_matches(name, list(settings.workspaces), n=1)
-                hint = f"Did you mean {close[0]!r}?" if close else ""
-                yield f"routes.{number}.workspace", f"there is no workspace {name!r}.", hint
+            if name not in settings.workspaces and not {("workspaces",), ("workspaces", name)} & unsure:
+                hint = _closest(name, list(settings.workspaces))
+                yield ("routes", number, "workspace"), f"there is no workspace {name!r}.", hint
 
 
 def secret_values(settings: Settings) -> list[str]:

@@ -1,7 +1,7 @@
 """Every metric of healthd. What the database knows is read at a scrape; what happens in the process is counted here.
 
 Labels come from closed sets or from the configuration, never from provider text: the number of series is bounded by
-workspaces x platforms x states.
+workspaces x platforms x states. ``docs/metrics.md`` is made from what stands here.
 """
 
 from __future__ import annotations
@@ -11,13 +11,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 from healthd.core.model import Lane, NoticeStatus, State, platform_label
 from healthd.store import accounts, inbox, incidents, notices, profiles
+
+# Each counter and histogram would bring a second series that says when it began; nothing of ours reads it.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -31,6 +42,55 @@ KNOWN_EVENTS = frozenset(
         "post.failed", "post.partial", "webhook.test", "key.revoked",
     }
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A metric as it stands in the documentation."""
+
+    name: str
+    kind: str
+    text: str
+    labels: tuple[str, ...]
+
+
+def _gauges(*rows: tuple[str, str, tuple[str, ...]]) -> dict[str, Described]:
+    return {name: Described(name, "gauge", text, labels) for name, text, labels in rows}
+
+
+AT_SCRAPE = _gauges(
+    ("healthd_accounts", "Accounts by what healthd believes of them.", ("workspace", "platform", "state")),
+    ("healthd_accounts_paused", "Accounts whose posting is paused, in any state.", ("workspace", "platform")),
+    ("healthd_incidents_open", "Incidents that wait for a repair.", ("workspace",)),
+    (
+        "healthd_sweep_last_success_timestamp_seconds",
+        "When the last sweep over everything succeeded; the oldest of a workspace's profiles.",
+        ("workspace",),
+    ),
+    (
+        "healthd_inventory_last_success_timestamp_seconds",
+        "When the list of accounts was last read; the oldest of a workspace's profiles.",
+        ("workspace",),
+    ),
+    ("healthd_api_trouble", "1 while this stands between healthd and a workspace's API.", ("workspace", "kind")),
+    ("healthd_inbox_webhooks", "Webhooks on disk: not looked at yet (new), unreadable (parked).", ("status",)),
+    (
+        "healthd_outbox_notices",
+        "Notices not yet handed over: waiting (pending), being sent (sending).",
+        ("status",),
+    ),
+    ("healthd_outbox_oldest_due_seconds", "For how long the longest overdue notice has been due.", ()),
+    ("healthd_api_allowance_limit", "The provider's limit, requests a minute.", ("workspace",)),
+    ("healthd_api_allowance_share", "What healthd may use of it, requests a minute.", ("workspace",)),
+    ("healthd_api_allowance_used", "Requests of healthd in the last minute.", ("workspace",)),
+    ("healthd_api_calls_waiting", "Calls that wait for their turn, by urgency.", ("workspace", "lane")),
+)
+"""Gauges that are read from the store or the allowance when somebody asks."""
+
+
+def _gauge(name: str) -> GaugeMetricFamily:
+    described = AT_SCRAPE[name]
+    return GaugeMetricFamily(name, described.text, labels=described.labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,86 +156,54 @@ class _StoreCollector(Collector):
             key = workspace, platform_label(platform)
             totals[key][state] += number
             paused[key] += number * is_paused
-        by_state = GaugeMetricFamily(
-            "healthd_accounts", "Accounts by what healthd believes of them.", labels=("workspace", "platform", "state")
-        )
-        by_pause = GaugeMetricFamily(
-            "healthd_accounts_paused",
-            "Accounts whose posting is paused, in any state.",
-            labels=("workspace", "platform"),
-        )
+        by_state = _gauge("healthd_accounts")
+        by_pause = _gauge("healthd_accounts_paused")
         for (workspace, platform), states in totals.items():
             by_pause.add_metric((workspace, platform), paused[workspace, platform])
             for state, number in states.items():
                 by_state.add_metric((workspace, platform, state), number)
-        is_open = GaugeMetricFamily(
-            "healthd_incidents_open", "Incidents that wait for a repair.", labels=("workspace",)
-        )
+        is_open = _gauge("healthd_incidents_open")
         open_in = dict(seen.incidents)
         for workspace in {scope.workspace for scope in seen.scopes} | set(open_in):
             is_open.add_metric((workspace,), open_in.get(workspace, 0))
         yield from (by_state, by_pause, is_open)
 
     def _freshness(self, seen: Snapshot) -> Iterator[Metric]:
-        bulk = GaugeMetricFamily(
-            "healthd_sweep_last_success_timestamp_seconds",
-            "When the last sweep over everything succeeded; the oldest of a workspace's profiles.",
-            labels=("workspace",),
-        )
-        inventory = GaugeMetricFamily(
-            "healthd_inventory_last_success_timestamp_seconds",
-            "When the list of accounts was last read; the oldest of a workspace's profiles.",
-            labels=("workspace",),
-        )
+        bulk = _gauge("healthd_sweep_last_success_timestamp_seconds")
+        inventory = _gauge("healthd_inventory_last_success_timestamp_seconds")
         for workspace in {scope.workspace for scope in seen.scopes}:
             active = [scope for scope in seen.scopes if scope.workspace == workspace and scope.active]
             bulk.add_metric((workspace,), min((_unix(scope.bulk_at) for scope in active), default=0))
             inventory.add_metric((workspace,), min((_unix(scope.inventory_at) for scope in active), default=0))
-        trouble = GaugeMetricFamily(
-            "healthd_api_trouble",
-            "1 while this stands between healthd and a workspace's API.",
-            labels=("workspace", "kind"),
-        )
+        trouble = _gauge("healthd_api_trouble")
         for found in seen.troubles:
             trouble.add_metric((found.workspace, found.kind), 1)
         yield from (bulk, inventory, trouble)
 
     def _queues(self, seen: Snapshot) -> Iterator[Metric]:
-        stored = GaugeMetricFamily(
-            "healthd_inbox_webhooks",
-            "Webhooks on disk: not looked at yet (new), unreadable (parked).",
-            labels=("status",),
-        )
+        stored = _gauge("healthd_inbox_webhooks")
         for status in (inbox.InboxStatus.NEW, inbox.InboxStatus.PARKED):
             stored.add_metric((status,), seen.inbox.get(status, 0))
-        waiting = GaugeMetricFamily(
-            "healthd_outbox_notices",
-            "Notices not yet handed over: waiting (pending), being sent (sending).",
-            labels=("status",),
-        )
+        waiting = _gauge("healthd_outbox_notices")
         for stage in (NoticeStatus.PENDING, NoticeStatus.SENDING):
             waiting.add_metric((stage,), seen.outbox.get(stage, 0))
-        age = GaugeMetricFamily(
-            "healthd_outbox_oldest_due_seconds", "For how long the longest overdue notice has been due."
-        )
+        age = _gauge("healthd_outbox_oldest_due_seconds")
         age.add_metric((), seen.outbox_age.total_seconds())
         yield from (stored, waiting, age)
 
     def _allowance(self) -> Iterator[Metric]:
-        facts: dict[str, tuple[str, Callable[[AllowanceReading], float]]] = {
-            "healthd_api_allowance_limit": ("The provider's limit, requests a minute.", lambda seen: seen.limit),
-            "healthd_api_allowance_share": ("What healthd may use of it, requests a minute.", lambda seen: seen.share),
-            "healthd_api_allowance_used": ("Requests of healthd in the last minute.", lambda seen: seen.used),
+        facts: dict[str, Callable[[AllowanceReading], float]] = {
+            "healthd_api_allowance_limit": lambda seen: seen.limit,
+            "healthd_api_allowance_share": lambda seen: seen.share,
+            "healthd_api_allowance_used": lambda seen: seen.used,
         }
         readings = self.allowances()
-        for name, (help_text, value) in facts.items():
-            family = GaugeMetricFamily(name, help_text, labels=("workspace",))
+        for name, value in facts.items():
+            family = _gauge(name)
             for workspace, reading in readings.items():
                 family.add_metric((workspace,), value(reading))
             yield family
-        waiting = GaugeMetricFamily(
-            "healthd_api_calls_waiting", "Calls that wait for their turn, by urgency.", labels=("workspace", "lane")
-        )
+        waiting = _gauge("healthd_api_calls_waiting")
         for workspace, reading in readings.items():
             for lane in Lane:
                 waiting.add_metric((workspace, lane.name.lower()), reading.waiting.get(lane, 0))
@@ -190,18 +218,23 @@ class Metrics:
         self._store = _StoreCollector()
         registry.register(self._store)
 
+        ProcessCollector(registry=registry)
+        self.described = list(AT_SCRAPE.values())
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            self.described.append(Described(name, "gauge", text, labels))
+            return Gauge(name, text, labels, registry=registry)
+
         def counter(name: str, text: str, *labels: str) -> Counter:
+            self.described.append(Described(name, "counter", text, labels))
             return Counter(name, text, labels, registry=registry)
 
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            self.described.append(Described(name, "histogram", text, labels))
             return Histogram(name, text, labels, buckets=buckets, registry=registry)
 
-        Gauge("healthd_build_info", "1, with the version that runs.", ("version",), registry=registry).labels(
-            version
-        ).set(1)
-        self.loop_lag = Gauge(
-            "healthd_event_loop_lag_seconds", "How late the event loop last woke up.", registry=registry
-        )
+        gauge("healthd_build_info", "1, with the version that runs.", "version").labels(version).set(1)
+        self.loop_lag = gauge("healthd_event_loop_lag_seconds", "How late the event loop last woke up.")
 
         self.observations = counter(
             "healthd_observations_total", "What was learnt of accounts.", "workspace", "source", "signal", "outcome"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy import Connection, Row
 
 from healthd.core.duration import in_words
@@ -34,41 +34,55 @@ def moment(at: datetime | None) -> str:
     return at.strftime("%Y-%m-%d %H:%M:%S") if at else ""
 
 
-def coloured(state: State) -> str:
-    return f"[{COLOURS[state]}]{state}[/]"
+def coloured(state: State) -> Text:
+    return Text(state, style=COLOURS[state])
+
+
+def table(*columns: str, title: Text | None = None, caption: Text | None = None) -> Table:
+    """Cells are ``Text``: in a plain string rich would take ``[red]`` or ``:fire:`` in a name for its own."""
+    made = Table(title=title, caption=caption, title_style="bold", caption_justify="left")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def add_row(to: Table, *cells: str | Text) -> None:
+    to.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
 
 
 def accounts_table(found: Sequence[StoredAccount]) -> Table:
-    table = Table("workspace", "account", "platform", "name", "state", "paused", "since (UTC)", "days left")
+    shown = table("workspace", "account", "platform", "name", "state", "paused", "since (UTC)", "days left")
     for stored in found:
         account = stored.account
-        table.add_row(
+        add_row(
+            shown,
             account.workspace,
             account.ref,
             account.platform,
-            escape(stored.name),
+            stored.name,
             coloured(account.state),
             "paused" if account.paused else "",
             moment(account.changed_at),
             "" if account.validity_days is None else str(account.validity_days),
         )
-    return table
+    return shown
 
 
 def incidents_table(found: Sequence[Row[Any]]) -> Table:
-    table = Table("workspace", "account", "platform", "name", "cause", "broken (UTC)", "resolved (UTC)", "incident")
+    shown = table("workspace", "account", "platform", "name", "cause", "broken (UTC)", "resolved (UTC)", "incident")
     for row in found:
-        table.add_row(
+        add_row(
+            shown,
             row.workspace,
             row.ref,
             row.platform,
-            escape(row.name),
+            row.name,
             f"{row.cause}{'' if row.confirmed_at else ' (unconfirmed)'}",
             moment(row.broken_at),
             moment(row.resolved_at),
             row.id,
         )
-    return table
+    return shown
 
 
 def incident_json(row: Row[Any]) -> dict[str, Any]:
@@ -91,8 +105,8 @@ class Story:
     mints: list[Row[Any]]
 
     def moments(self) -> list[tuple[datetime, str, str]]:
-        """``(when, what, detail)``, oldest first."""
-        return sorted(self._moments())
+        """``(when, what, detail)``, oldest first; what happened at the same moment in the order of cause and effect."""
+        return sorted(self._moments(), key=lambda one: one[0])
 
     def _moments(self) -> Iterator[tuple[datetime, str, str]]:
         yield self.stored.first_seen_at, "first seen", ""
@@ -121,17 +135,18 @@ class Story:
     def timeline(self) -> Table:
         account = self.stored.account
         told = ", ".join(target.key for target in self.targets) or "nobody"
-        table = Table(
+        name = f"{self.stored.name} · {account.platform} · {account.workspace}/{account.ref} · {account.state}"
+        paused = " · paused" if account.paused else ""
+        shown = table(
             "when (UTC)",
             "what",
             "detail",
-            title=f"{escape(self.stored.name)} · {account.platform} · "
-            f"{account.workspace}/{account.ref} · {account.state}",
-            caption=f"told: {told} · next look {moment(self.stored.probe_at)}",
+            title=Text(name + paused),
+            caption=Text(f"told: {told} · next look {moment(self.stored.probe_at) or 'never'}"),
         )
         for at, what, detail in self.moments():
-            table.add_row(moment(at), escape(what), escape(detail))
-        return table
+            add_row(shown, moment(at), what, detail)
+        return shown
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -1,0 +1,39 @@
+"""Every metric has a name by the rules, a meaning, and its line in the documentation."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from healthd.metrics import Described, Metrics, Snapshot
+
+ROOT = Path(__file__).parents[2]
+DESCRIBED = {one.name: one for one in Metrics("").described}
+
+
+@pytest.mark.parametrize("one", DESCRIBED.values(), ids=DESCRIBED)
+def test_a_metric_is_named_by_the_rules_and_says_what_it_means(one: Described) -> None:
+    assert one.name.startswith("healthd_")
+    assert one.name.endswith("_total") == (one.kind == "counter")
+    assert one.kind != "histogram" or one.name.endswith("_seconds")
+    assert one.text.endswith(".")
+    assert {"account", "account_id", "name", "profile", "address"}.isdisjoint(one.labels)
+
+
+def test_all_that_is_exposed_is_described_and_the_other_way_round() -> None:
+    text = Metrics("1.2.3").exposition(Snapshot(datetime.now(UTC))).decode()
+    families = [family for family in text_string_to_metric_families(text) if not family.name.startswith("process_")]
+    exposed = {f"{family.name}_total" if family.type == "counter" else family.name: family for family in families}
+    assert set(exposed) == set(DESCRIBED)
+    assert {name: family.type for name, family in exposed.items()} == {one.name: one.kind for one in DESCRIBED.values()}
+    assert {name: family.documentation for name, family in exposed.items()} == {
+        one.name: one.text for one in DESCRIBED.values()
+    }
+
+
+def test_the_documentation_lists_every_metric() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+    assert [name for name in DESCRIBED if f"`{name}`" not in page] == []
