@@ -1,5 +1,6 @@
 # docker build -t healthd .            (podman, buildah: add --format docker, or HEALTHCHECK is lost)
-# docker run --read-only -v healthd:/data -v ./healthd.toml:/etc/healthd/healthd.toml:ro -p 8080:8080 healthd
+# docker run --read-only --cap-drop ALL --security-opt no-new-privileges -v healthd:/data \
+#   -v ./healthd.toml:/etc/healthd/healthd.toml:ro -p 8080:8080 -p 127.0.0.1:9090:9090 healthd
 ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build
@@ -33,11 +34,15 @@ ENV PATH=/opt/healthd/bin:$PATH \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HEALTHD_CONFIG=/etc/healthd/healthd.toml \
     HEALTHD_STORE__URL=sqlite:////data/healthd.db \
-    HEALTHD_LOG__FORMAT=json
+    HEALTHD_LOG__FORMAT=json \
+    HEALTHD_SERVER__ADMIN_LISTEN=0.0.0.0:9090 \
+    HEALTHD_SERVER__ALLOW_REMOTE_ADMIN=true
 USER 10001:10001
 WORKDIR /data
 VOLUME /data
-EXPOSE 8080 9090
+# A container's loopback is its own: probes and Prometheus come from outside. The private port is not exposed, so that
+# `-P` does not publish it; give it to Prometheus alone, by a network of its own or a NetworkPolicy.
+EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 CMD ["healthd", "healthcheck"]
 ENTRYPOINT ["healthd"]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import random
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 import structlog
+from sqlalchemy.engine import make_url
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
@@ -20,14 +24,14 @@ from healthd.config import Settings, split_address
 from healthd.engine import Engine
 from healthd.intake import Drain, Receiver
 from healthd.links import Links
-from healthd.listener import Listener
+from healthd.listener import Listener, bind
 from healthd.metrics import AllowanceReading, Metrics
 from healthd.outbox import Outbox
 from healthd.providers.allowance import Allowance
 from healthd.providers.smartlyq import DEFAULT_ALLOWED_HOSTS, SmartlyQ
 from healthd.reporting import Reporter
 from healthd.store import migrations, profiles
-from healthd.store.database import Store
+from healthd.store.database import Store, StoreUnavailable
 from healthd.sweep import Sweep, SweepPolicy, Workspace
 from healthd.web.operations import Operations, admin_routes
 from healthd.web.reconnect import PageHooks, reconnect_routes
@@ -97,28 +101,48 @@ def sweep_policy(settings: Settings) -> SweepPolicy:
 
 @asynccontextmanager
 async def open_store(settings: Settings) -> AsyncIterator[Store]:
-    """The store at this release's schema, closed at the end."""
+    """The store at this release's schema, closed at the end. Raises ``StoreUnavailable`` saying what to mend."""
     store = Store(settings.store.url)
     try:
-        before, after = await store.run(migrations.upgrade)
+        try:
+            before, after = await store.run(migrations.upgrade)
+            await store.run(profiles.ensure_own, list(settings.workspaces))
+        except StoreUnavailable as error:
+            raise StoreUnavailable(f"{error}; {_store_advice(settings.store.url)}") from error
         if before != after:
             log.info("store.upgraded", before=before, after=after)
-        await store.run(profiles.ensure_own, list(settings.workspaces))
         yield store
     finally:
         await store.close()
 
 
+def _store_advice(url: str) -> str:
+    """What is probably wrong with a database that cannot be opened or written."""
+    path = Path(make_url(url).database or "")
+    if not path.parent.is_dir():
+        return f"the folder {path.parent} does not exist"
+    return f"healthd must be able to write {path} and beside it; the file must be its own, and nobody else may hold it"
+
+
+class PartEnded(OSError):
+    """Something that should run for as long as the daemon does has ended."""
+
+
 class Daemon:
     """Everything that runs, wired together. ``run`` returns after a drain."""
 
-    def __init__(self, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        now: Callable[[], datetime] = utc_now,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
         self.settings = settings
         self.now = now
+        self.on_ready = on_ready
         self.metrics = Metrics(VERSION)
         self._stop = asyncio.Event()
         self._inbox = asyncio.Event()
-        self._draining = False
         self.public_port = 0
         self.admin_port = 0
         self.ready = asyncio.Event()
@@ -128,37 +152,67 @@ class Daemon:
         self._stop.set()
 
     async def run(self) -> None:
-        """Runs until ``stop`` or SIGTERM, then drains."""
+        """Runs until ``stop`` or SIGTERM, then drains. Raises ``PartEnded`` when a part of it ended by itself."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(number, self.stop)
+                loop.add_signal_handler(number, self._signalled, number)
         async with AsyncExitStack() as stack:
+            # Before anything else: that an address is taken must not be found out after a migration.
+            public, admin = (
+                stack.enter_context(bind(*split_address(address)))
+                for address in (self.settings.server.listen, self.settings.server.admin_listen)
+            )
+            self.public_port, self.admin_port = public.getsockname()[1], admin.getsockname()[1]
             store = await stack.enter_async_context(open_store(self.settings))
-            await self._serve(stack, store)
+            await self._serve(stack, store, public, admin)
 
-    async def _serve(self, stack: AsyncExitStack, store: Store) -> None:
+    def _signalled(self, number: signal.Signals) -> None:
+        """The first signal drains. A second one ends the process as it would any other: all that counts is on disk."""
+        if self._stop.is_set():
+            log.warning("healthd.cut_short", signal=number.name)
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.stop()
+
+    async def _serve(self, stack: AsyncExitStack, store: Store, public: socket.socket, admin: socket.socket) -> None:
         self._wire(store)
         for workspace in self.workspaces.values():
             await stack.enter_async_context(workspace.provider.session())
-        public, admin = self._listeners()
-        servers = [asyncio.create_task(listener.serve()) for listener in (public, admin)]
-        for listener, task in zip((public, admin), servers, strict=True):
-            await listener.wait_started(task)
-        self.public_port, self.admin_port = public.port, admin.port
+        for channel in self.channels.values():
+            stack.push_async_callback(channel.close)
+        listeners = self._listeners(public, admin)
+        servers = [asyncio.create_task(listener.run_until_exit()) for listener in listeners]
+        for listener in listeners:
+            await listener.accepting.wait()
         drain = asyncio.create_task(self._drain_inbox())
         outbox = asyncio.create_task(self.outbox.run())
         lag = asyncio.create_task(self.operations.watch_loop())
         self.sweep.start()
         self._inbox.set()
+        self.on_ready()
         self.ready.set()
         log.info("healthd.ready", version=VERSION, public=self.public_port, admin=self.admin_port)
-        await self._stop.wait()
-        await self._shut_down([public, admin], servers, drain, outbox)
+        ended = await self._until_stopped([*servers, drain, outbox, lag])
+        await self._shut_down(listeners, servers, drain, outbox)
         lag.cancel()
         await asyncio.gather(lag, return_exceptions=True)
-        for channel in self.channels.values():
-            await channel.close()
+        if ended is not None:
+            raise PartEnded("a part of healthd ended by itself; see the log") from ended
+
+    async def _until_stopped(self, parts: Sequence[asyncio.Task[None]]) -> BaseException | None:
+        """Returns at ``stop``, or with what ended a part: half a daemon looks alive and is not, so all of it ends."""
+        stopped = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((stopped, *parts), return_when=asyncio.FIRST_COMPLETED)
+        if stopped.done():
+            return None
+        stopped.cancel()
+        for part in parts:
+            if part.done():
+                reason = part.exception() or RuntimeError("it returned")
+                log.critical("healthd.part_ended", error=type(reason).__name__, exc_info=reason)
+                return reason
+        return None
 
     def _wire(self, store: Store) -> None:
         settings, metrics = self.settings, self.metrics
@@ -210,24 +264,23 @@ class Daemon:
             for name, workspace in self.workspaces.items()
         }
 
-    def _listeners(self) -> tuple[Listener, Listener]:
+    def _listeners(self, public: socket.socket, admin: socket.socket) -> list[Listener]:
         server = self.settings.server
-        public = Listener.of(
-            _application(self._public_routes),
-            *split_address(server.listen),
-            header_timeout=server.header_timeout,
-            max_connections=server.max_connections,
-            drain_timeout=server.drain_timeout,
-            trusted_proxies=server.trusted_proxies,
-        )
-        admin = Listener.of(
-            _application(admin_routes(self.operations)),
-            *split_address(server.admin_listen),
-            header_timeout=server.header_timeout,
-            max_connections=server.max_connections,
-            drain_timeout=server.drain_timeout,
-        )
-        return public, admin
+        return [
+            Listener.of(
+                _application(routes),
+                bound,
+                header_timeout=server.header_timeout,
+                body_timeout=server.body_timeout,
+                max_connections=server.max_connections,
+                drain_timeout=server.drain_timeout,
+                trusted_proxies=proxies,
+            )
+            for routes, bound, proxies in (
+                (self._public_routes, public, server.trusted_proxies),
+                (admin_routes(self.operations), admin, ()),
+            )
+        ]
 
     async def _drain_inbox(self) -> None:
         """Works whenever something new is on disk, and at start on what an earlier process left."""
@@ -236,8 +289,12 @@ class Daemon:
             self._inbox.clear()
             try:
                 await self.drain.run()
-            except Exception:
-                log.exception("inbox.failed")
+            except Exception as error:
+                if isinstance(error, StoreUnavailable):
+                    log.warning("inbox.store_unavailable", reason=str(error))
+                else:
+                    self.metrics.jobs_failed.labels("inbox").inc()
+                    log.exception("inbox.failed")
                 await asyncio.sleep(1)
                 self._inbox.set()
 
@@ -284,8 +341,11 @@ def run(settings: Settings) -> None:
     import uvloop  # noqa: PLC0415 - not there on Windows, where only the tests of the core run
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(settings))
+        runner.run(serve(settings))
 
 
-async def _run(settings: Settings) -> None:
-    await Daemon(settings).run()
+async def serve(settings: Settings) -> None:
+    """The daemon, as the only thing in its process."""
+    # What is there at the start stays for ever. Left to the garbage collector, each full pass over it would stop all
+    # threads for a tenth of a second, and a sweep over many accounts sets off one after another.
+    await Daemon(settings, on_ready=gc.freeze).run()

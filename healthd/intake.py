@@ -24,6 +24,7 @@ from healthd.engine import Change, Engine
 from healthd.metrics import Metrics, event_label
 from healthd.providers.base import Event, Provider, UnparsedWebhook, WebhookRefused
 from healthd.store import inbox
+from healthd.store.accounts import chunked
 from healthd.store.database import Store, StoreUnavailable
 from healthd.store.inbox import Arrival, InboxStatus, Received
 
@@ -32,6 +33,10 @@ QUEUE_LIMIT = 10_000
 """Webhooks that may wait for their commit; beyond it the sender is asked to come again."""
 BATCH = 512
 """Webhooks in one commit, and in one transaction of the drain."""
+TOLD_AT_ONCE = 50
+"""Changes that are told before the event loop gets its turn."""
+STORED_WITHIN = 2.0
+"""Seconds that a sender waits for the commit before it is told to come again."""
 _RETRY = {"retry-after": "5"}
 
 ANSWERS: dict[str, tuple[int, dict[str, str], bytes]] = {
@@ -146,13 +151,15 @@ class Receiver:
         received_at = self.now()
         try:
             provider.verify(request.scope["headers"], body, received_at)
-            fresh = await self._commits.add(Arrival(workspace, provider.event_id(body), body, received_at))
+            async with asyncio.timeout(STORED_WITHIN):
+                fresh = await self._commits.add(Arrival(workspace, provider.event_id(body), body, received_at))
         except WebhookRefused as refused:
             return f"refused_{refused.reason}"
         except Overloaded:
             return "overloaded"
-        except StoreUnavailable as error:
-            log.warning("webhook.not_stored", workspace=workspace, reason=str(error))
+        except (StoreUnavailable, TimeoutError) as error:
+            # One that is stored after all is recognised when it comes again.
+            log.warning("webhook.not_stored", workspace=workspace, reason=str(error) or "the store is too slow")
             return "not_stored"
         self.metrics.webhook_seconds.observe(asyncio.get_running_loop().time() - started)
         if not fresh:
@@ -203,7 +210,9 @@ class Drain:
         total = 0
         while True:
             changes, number = await self.store.run(self._batch, self.now())
-            self.heard(changes)
+            for part in chunked(changes, TOLD_AT_ONCE):
+                self.heard(part)
+                await asyncio.sleep(0)
             total += number
             if number < BATCH:
                 return total

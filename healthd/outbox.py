@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy import Connection
 
-from healthd.channels.base import LINK, Channel, Content, Dead, Delivery, Notice, Receipt, Retry
+from healthd.channels.base import LINK, LONGEST, Channel, Content, Dead, Delivery, Notice, Receipt, Retry
 from healthd.core import cadence
 from healthd.core.cadence import Cadence, Drop, Hold
 from healthd.core.model import Cause, NoticeKind, NoticeStatus, Resolution, State
@@ -32,8 +34,18 @@ from healthd.store.notices import StoredNotice
 log = structlog.get_logger("healthd.outbox")
 
 AT_ONCE = 16
-LEASE = timedelta(minutes=3)
-"""Longer than any channel's own deadline, so that a slow hand-over is not repeated by another sender."""
+"""Notices on their way through one channel; more of them wait, and those of other channels do not."""
+HAND_OVER = timedelta(seconds=LONGEST + 45)
+"""Longer than any channel's own deadline and a link's: only what hangs for ever meets it."""
+LEASE = timedelta(minutes=4)
+"""Longer than a hand-over can take, so that none is repeated by another sender while it goes on."""
+PAST_EVERY = 1.0
+"""Seconds between two looks past the notices of a channel that is full."""
+PAST = 320
+"""Notices that one such look may put aside."""
+PUT_ASIDE = timedelta(seconds=5)
+MINT_WITHIN = 30.0
+"""Seconds for a link of the provider's own, its turn in the allowance included."""
 DIRECT_LINK_MINUTES = 15
 NEEDS_LINK = frozenset({NoticeKind.OPENED, NoticeKind.REMINDER})
 
@@ -62,6 +74,24 @@ def look_up(connection: Connection, notice: StoredNotice) -> Facts:
     )
 
 
+def look_past(connection: Connection, now: datetime, lease: str, free: Mapping[str, int]) -> list[StoredNotice]:
+    """Claims what has room, past the notices of full channels. The store claims without regard to channels: what finds
+    no room is put aside for a moment, in the same transaction.
+    """
+    left = dict(free)
+    going = []
+    for notice in notices.claim(connection, now, lease, now + LEASE, PAST):
+        name = notice.target.channel
+        left[name] = left.get(name, AT_ONCE) - 1
+        if left[name] >= 0:
+            going.append(notice)
+            continue
+        # One whose earlier outcome is not known must be known as such when it comes again.
+        status = NoticeStatus.SENDING if notice.repeat else NoticeStatus.PENDING
+        notices.settle(connection, notice, status, reason=notice.reason, due_at=now + PUT_ASIDE)
+    return going
+
+
 @dataclass
 class Outbox:
     """``links`` is ``None`` where no page of ours exists: then each message carries the provider's own link."""
@@ -78,6 +108,8 @@ class Outbox:
     def __post_init__(self) -> None:
         self._wake = asyncio.Event()
         self._stopping = False
+        self._under_way: dict[asyncio.Task[None], str] = {}
+        self._past_at = 0.0
 
     def wake(self) -> None:
         """There is something to send."""
@@ -91,18 +123,35 @@ class Outbox:
     async def run(self) -> None:
         """Sends what is due for as long as the daemon runs, first of all what an earlier process left half done."""
         try:
-            await self.store.run(notices.release_leases)
+            await self._guarded(self._take_over)
+            while not self._stopping:
+                self._wake.clear()
+                if not await self._guarded(self._start_due):
+                    await self._rest()
+            await self._ended()
+        finally:
+            for task in self._under_way:
+                task.cancel()
+            await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    async def send_due(self) -> int:
+        """Sends what is due now; returns how many notices were taken."""
+        total = 0
+        while taken := await self._start_due():
+            total += taken
+            await self._ended()
+        return total
+
+    async def _guarded(self, step: Callable[[], Awaitable[int]]) -> int:
+        """A step that fails is told and comes again: nothing may end the sender but a stop."""
+        try:
+            return await step()
         except StoreUnavailable as error:
             log.warning("outbox.store_unavailable", reason=str(error))
-        while not self._stopping:
-            self._wake.clear()
-            try:
-                sent = await self.send_due()
-            except StoreUnavailable as error:
-                log.warning("outbox.store_unavailable", reason=str(error))
-                sent = 0
-            if not sent:
-                await self._rest()
+        except Exception:
+            self.metrics.jobs_failed.labels("outbox").inc()
+            log.exception("outbox.failed")
+        return 0
 
     async def _rest(self) -> None:
         try:
@@ -110,19 +159,52 @@ class Outbox:
         except TimeoutError:
             return
 
-    async def send_due(self) -> int:
-        """Sends one batch; returns how many notices were taken."""
-        lease = uuid.uuid4().hex
-        now = self.now()
-        claimed = await self.store.run(notices.claim, now, lease, now + LEASE, AT_ONCE)
-        results = await asyncio.gather(*(self._one(notice) for notice in claimed), return_exceptions=True)
-        for notice, result in zip(claimed, results, strict=True):
-            if isinstance(result, BaseException):
-                log.error("notice.failed", notice=notice.id, error=type(result).__name__, exc_info=result)
-                await self._again(notice, Retry(f"healthd failed on it: {type(result).__name__}"))
+    async def _ended(self) -> None:
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+
+    async def _take_over(self) -> int:
+        return await self.store.run(notices.release_leases)
+
+    async def _start_due(self) -> int:
+        """Begins to send what is due and has room in its channel; returns how many notices that were."""
+        busy = Counter(self._under_way.values())
+        free = {name: AT_ONCE - busy[name] for name in self.channels}
+        most = min(free.values(), default=AT_ONCE)
+        now, lease = self.now(), uuid.uuid4().hex
+        if most > 0:
+            # Whatever their channels are, so many find room.
+            claimed = await self.store.run(notices.claim, now, lease, now + LEASE, most)
+        elif (moment := asyncio.get_running_loop().time()) >= self._past_at:
+            self._past_at = moment + PAST_EVERY
+            claimed = await self.store.run(look_past, now, lease, free)
+        else:
+            return 0
+        for notice in claimed:
+            task = asyncio.create_task(self._safely(notice))
+            self._under_way[task] = notice.target.channel
+            task.add_done_callback(self._over)
         return len(claimed)
 
+    def _over(self, task: asyncio.Task[None]) -> None:
+        del self._under_way[task]
+        self.wake()
+
+    async def _safely(self, notice: StoredNotice) -> None:
+        """One notice, whatever happens to it: what healthd itself fails on is tried again like a refusal."""
+        try:
+            async with asyncio.timeout(HAND_OVER.total_seconds()):
+                await self._one(notice)
+        except StoreUnavailable as error:
+            # The lease ends by itself, and the notice comes again under the same identity.
+            log.warning("outbox.store_unavailable", notice=notice.id, reason=str(error))
+        except Exception as error:
+            log.exception("notice.failed", notice=notice.id, error=type(error).__name__)
+            with suppress(StoreUnavailable):
+                await self._again(notice, Retry(f"healthd failed on it: {type(error).__name__}"))
+
     async def _one(self, notice: StoredNotice) -> None:
+        began = self.now()
         facts = await self.store.read(look_up, notice)
         verdict = cadence.verdict(
             notice.kind,
@@ -137,6 +219,9 @@ class Outbox:
         if channel is None:
             await self._finish(notice, NoticeStatus.DEAD, "its channel is no longer configured")
             return
+        if facts.account.account.workspace not in self.providers:
+            await self._finish(notice, NoticeStatus.DEAD, "its workspace is no longer configured")
+            return
         try:
             content = notice.content or await self._render(channel, notice, facts)
             receipt = await channel.send(await self._delivery(notice, facts, content))
@@ -145,7 +230,7 @@ class Outbox:
         except Dead as dead:
             await self._finish(notice, NoticeStatus.DEAD, dead.reason)
         else:
-            await self._sent(notice, facts, receipt)
+            await self._sent(notice, facts, receipt, began)
 
     async def _render(self, channel: Channel, notice: StoredNotice, facts: Facts) -> Content:
         content = channel.render(self._message(notice, facts))
@@ -194,9 +279,14 @@ class Outbox:
             return self.links.url(incidents.link_id(first))
         account = facts.account
         try:
-            return await self.providers[account.account.workspace].mint(account.account.ref, account.profile or None)
+            async with asyncio.timeout(MINT_WITHIN):
+                return await self.providers[account.account.workspace].mint(
+                    account.account.ref, account.profile or None
+                )
         except ProviderError as error:
             raise Retry(f"no link to be had: {error.kind}") from error
+        except TimeoutError:
+            raise Retry("no link to be had: the API's allowance is used up") from None
 
     async def _withhold(self, notice: StoredNotice, facts: Facts, verdict: Hold | Drop) -> None:
         status = NoticeStatus.HELD if isinstance(verdict, Hold) else NoticeStatus.DROPPED
@@ -212,7 +302,9 @@ class Outbox:
         log.info("notice.withheld", notice=notice.id, status=status, reason=verdict.reason)
 
     async def _again(self, notice: StoredNotice, retry: Retry) -> None:
-        due = cadence.retry_at(notice.attempts, notice.created_at, self.now(), self.cadence, self.rng, retry.after)
+        # Claims that only put it aside count among its attempts; each true one has left its reason.
+        attempts = notice.attempts if notice.reason else 1
+        due = cadence.retry_at(attempts, notice.created_at, self.now(), self.cadence, self.rng, retry.after)
         if due is None:
             await self._finish(notice, NoticeStatus.DEAD, f"given up: {retry.reason}")
             return
@@ -227,9 +319,9 @@ class Outbox:
         self._count(notice, status)
         log.error("notice.dead", notice=notice.id, channel=notice.target.channel, reason=reason)
 
-    async def _sent(self, notice: StoredNotice, facts: Facts, receipt: Receipt) -> None:
+    async def _sent(self, notice: StoredNotice, facts: Facts, receipt: Receipt, began: datetime) -> None:
         now = self.now()
-        mine = await self.store.run(self._record, notice, receipt, now)
+        mine = await self.store.run(self._record, notice, receipt, began, now)
         if not mine:
             log.warning("notice.lease_lost", notice=notice.id)
             return
@@ -245,20 +337,25 @@ class Outbox:
             incident=notice.incident_id,
         )
 
-    def _record(self, connection: Connection, notice: StoredNotice, receipt: Receipt, now: datetime) -> bool:
+    def _record(
+        self, connection: Connection, notice: StoredNotice, receipt: Receipt, began: datetime, now: datetime
+    ) -> bool:
         """One transaction: it is sent, and what follows from that."""
         if not notices.settle(connection, notice, NoticeStatus.SENT, receipt=receipt, sent_at=now):
             return False
         if notice.kind in NEEDS_LINK and notice.incident_id:
             incident = incidents.get(connection, notice.incident_id)
             if incident is not None and incident.resolved_at is None:
-                self._plan_reminder(connection, notice, incident, now)
+                self._plan_reminder(connection, notice, incident, began)
             elif notice.kind is NoticeKind.OPENED:
                 self._owe_good_news(connection, notice, incident)
         return True
 
-    def _plan_reminder(self, connection: Connection, notice: StoredNotice, incident: Incident, now: datetime) -> None:
-        due = cadence.reminder_due(incident.opened_at, notice.step + 1, self.cadence)
+    def _plan_reminder(self, connection: Connection, notice: StoredNotice, incident: Incident, began: datetime) -> None:
+        """The next one whose time was still to come: what was sent late is not followed by a reminder at once."""
+        step = notice.step + 1
+        while (due := cadence.reminder_due(incident.opened_at, step, self.cadence)) is not None and due <= began:
+            step += 1
         if due is not None:
             notices.write(
                 connection,
@@ -267,9 +364,9 @@ class Outbox:
                 account_id=notice.account_id,
                 kind=NoticeKind.REMINDER,
                 targets=(notice.target,),
-                due_at=max(due, now),
-                now=max(due, now),
-                step=notice.step + 1,
+                due_at=due,
+                now=due,
+                step=step,
             )
 
     def _owe_good_news(self, connection: Connection, notice: StoredNotice, incident: Incident | None) -> None:

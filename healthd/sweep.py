@@ -7,10 +7,11 @@ Each workspace is looked after by itself: one that fails slows down alone.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,7 +20,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 from sqlalchemy import Connection
 
-from healthd.core.model import Lane, Observation, Signal, Source, State
+from healthd.core.model import BROKEN, Lane, Observation, Signal, Source, State
 from healthd.engine import Change, Engine
 from healthd.metrics import Metrics
 from healthd.providers.allowance import Allowance
@@ -51,6 +52,12 @@ LEASE = timedelta(minutes=2)
 FEW_MISSING = 5
 MISSING_SHARE = 0.1
 """More accounts gone at once than this share (and than ``FEW_MISSING``) is more likely a bad list than a true one."""
+SHORT_LIST_BELIEVED = timedelta(minutes=10)
+"""For how long such a list must go on before it counts against an account that the API does not find either."""
+PROFILE_REST = timedelta(hours=1)
+"""How long accounts of a paused profile are left alone; they are looked at as soon as it is resumed."""
+TOLD_AT_ONCE = 50
+"""Changes that are told before the event loop gets its turn."""
 STANDS_IN_THE_WAY = (Unauthorized, PaymentRequired, MissingScope, Unavailable, RateLimited)
 """Errors that are about the workspace or the API, not about the one account asked for."""
 
@@ -68,6 +75,8 @@ class Workspace:
     ready_at: float = 0.0
     urgent: asyncio.Event = field(default_factory=asyncio.Event)
     inventory_wanted: bool = False
+    short_since: dict[str, datetime] = field(default_factory=dict)
+    """By profile: since when its lists have been too short to be believed."""
 
     def failed(self) -> None:
         """Each failure in a row doubles the pause, from 2 s to 5 min: the API is not hammered while it is down."""
@@ -117,6 +126,7 @@ class Sweep:
         self._scheduler = AsyncIOScheduler(timezone=UTC)
         self._running: set[asyncio.Task[Any]] = set()
         self._asked: dict[tuple[str, str], datetime] = {}
+        self._asked_swept = _LONG_AGO
         self._stopping = asyncio.Event()
 
     def start(self) -> None:
@@ -201,10 +211,8 @@ class Sweep:
         if workspace.resting:
             return []
         started = asyncio.get_running_loop().time()
-        changes: list[Change] = []
         try:
-            for scope in await self._scopes(workspace):
-                changes += await self._bulk_scope(workspace, scope)
+            changes = await self._each_scope(workspace, await self._scopes(workspace), self._bulk_scope)
         except ProviderError as error:
             self.metrics.sweeps.labels(workspace.name, error.kind).inc()
             raise
@@ -212,22 +220,51 @@ class Sweep:
         self.metrics.sweep_seconds.labels(workspace.name).observe(asyncio.get_running_loop().time() - started)
         return changes
 
+    async def _each_scope(
+        self,
+        workspace: Workspace,
+        scopes: Sequence[Scope],
+        look: Callable[[Workspace, Scope], Awaitable[list[Change]]],
+    ) -> list[Change]:
+        """Looks at the workspace and its profiles in turn. One that cannot be understood does not hide the others; an
+        API that fails altogether ends the round.
+        """
+        changes: list[Change] = []
+        failure: ProviderError | None = None
+        for scope in scopes:
+            try:
+                changes += await look(workspace, scope)
+            except STANDS_IN_THE_WAY:
+                raise
+            except ProviderError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        return changes
+
+    async def _tell(self, changes: Sequence[Change]) -> None:
+        """Passes on what was committed, in pieces: telling of thousands at once would hold up everybody else."""
+        for part in accounts.chunked(changes, TOLD_AT_ONCE):
+            self.heard(part)
+            await asyncio.sleep(0)
+
     async def _bulk_scope(self, workspace: Workspace, scope: Scope) -> list[Change]:
         async with self._asking(workspace, scope) as answer:
             bulk = await workspace.provider.health_all(scope.ref or None)
         if not answer.understood:
             return []
         known = await self.store.read(accounts.known, workspace.name, scope.ref)
-        news = [seen for seen in bulk.observations if self._is_news(known, seen)]
+        # Off the loop: a million comparisons take a second.
+        news = await asyncio.to_thread(lambda: [seen for seen in bulk.observations if self._is_news(known, seen)])
         changes: list[Change] = []
         for chunk in accounts.chunked(news, DIGEST):
             done = await self.store.run(self.engine.apply, workspace.name, chunk, self.now(), scope.ref)
-            self.heard(done)
+            await self._tell(done)
             changes += done
         self.metrics.unclear_rows.labels(workspace.name, "contradiction").inc(len(bulk.unclear))
         self.metrics.unclear_rows.labels(workspace.name, "unreadable").inc(bulk.bad_rows)
         await self._ask_one_by_one(workspace, bulk.unclear)
-        await self._miss(workspace, known, bulk)
+        await self._miss(workspace, scope, known, bulk)
         await self.store.run(profiles.mark_bulk, workspace.name, scope.ref, self.now())
         return changes
 
@@ -239,25 +276,45 @@ class Sweep:
         """Brings the accounts' own checks forward, but not again and again while the sweep goes on contradicting
         itself.
         """
-        now = self.now()
-        due = [ref for ref in refs if now - self._asked.get((workspace.name, ref), _LONG_AGO) >= self.policy.ask_again]
-        self._asked = {key: at for key, at in self._asked.items() if now - at < self.policy.ask_again}
+        due = [ref for ref in refs if self._not_asked_lately(workspace, ref)]
         if due:
-            self._asked.update({(workspace.name, ref): now for ref in due})
-            await self.store.run(_bring_forward, workspace.name, due, now, Lane.ROTATION)
+            await self.store.run(_bring_forward, workspace.name, due, self.now(), Lane.ROTATION)
 
-    async def _miss(self, workspace: Workspace, known: Mapping[str, Known], bulk: BulkHealth) -> None:
+    def _not_asked_lately(self, workspace: Workspace, ref: str) -> bool:
+        """Whether this doubtful account may be asked about out of turn; it is then counted as asked."""
+        now, key = self.now(), (workspace.name, ref)
+        if now - self._asked.get(key, _LONG_AGO) < self.policy.ask_again:
+            return False
+        if now - self._asked_swept >= self.policy.ask_again:
+            self._asked = {key: at for key, at in self._asked.items() if now - at < self.policy.ask_again}
+            self._asked_swept = now
+        self._asked[key] = now
+        return True
+
+    async def _miss(self, workspace: Workspace, scope: Scope, known: Mapping[str, Known], bulk: BulkHealth) -> None:
         """Accounts that the sweep no longer shows are looked for; a sweep alone removes nobody."""
-        shown = {seen.ref for seen in bulk.observations}.union(bulk.unclear)
-        absent = [ref for ref, before in known.items() if before.state is not State.REMOVED and ref not in shown]
-        newly = [ref for ref in absent if not known[ref].missing]
-        if not newly or bulk.bad_rows:
+        if bulk.bad_rows:
             return
-        if len(absent) > max(FEW_MISSING, MISSING_SHARE * len(known)):
+        shown = (seen.ref for seen in bulk.observations)
+        absent = await asyncio.to_thread(_absent, known, itertools.chain(shown, bulk.unclear))
+        newly = [ref for ref in absent if not known[ref].missing]
+        if not newly:
+            return
+        if self._too_short(workspace, scope, known, absent):
             log.warning("sweep.shrunk", workspace=workspace.name, absent=len(absent), known=len(known))
             workspace.inventory_wanted = True
             return
         await self._look_for(workspace, newly, Lane.CONFIRM)
+
+    def _too_short(self, workspace: Workspace, scope: Scope, known: Mapping[str, Known], absent: Sequence[str]) -> bool:
+        """Whether a list lacks so much that it is doubted rather than the accounts; and since when that is so."""
+        present = sum(before.state is not State.REMOVED for before in known.values()) - len(absent)
+        doubtful = len(absent) > max(FEW_MISSING, MISSING_SHARE * len(known)) or (present == 0 and len(absent) > 1)
+        if doubtful:
+            workspace.short_since.setdefault(scope.ref, self.now())
+        else:
+            workspace.short_since.pop(scope.ref, None)
+        return doubtful
 
     async def _look_for(self, workspace: Workspace, refs: Sequence[str], lane: Lane) -> None:
         ids = await self.store.run(accounts.mark_missing, workspace.name, refs, self.now())
@@ -270,12 +327,9 @@ class Sweep:
         if workspace.resting:
             return []
         workspace.inventory_wanted = False
-        if workspace.with_profiles:
-            await self._list_profiles(workspace)
-        changes: list[Change] = []
-        for scope in await self._scopes(workspace):
-            changes += await self._inventory_scope(workspace, scope)
-        return changes
+        resumed = await self._list_profiles(workspace) if workspace.with_profiles else []
+        scopes = await self._scopes(workspace)
+        return await self._each_scope(workspace, [*scopes, *resumed], self._inventory_scope)
 
     async def _inventory_scope(self, workspace: Workspace, scope: Scope) -> list[Change]:
         async with self._asking(workspace, scope) as answer:
@@ -284,32 +338,42 @@ class Sweep:
             return []
         now = self.now()
         known = await self.store.read(accounts.known, workspace.name, scope.ref)
+        if not scope.active:
+            await self.store.run(_resume, workspace.name, scope.ref, list(known), now)
+            workspace.urgent.set()
+            log.info("profile.resumed", workspace=workspace.name, profile=scope.ref, accounts=len(known))
         changes: list[Change] = []
         for chunk in accounts.chunked(listed, DIGEST):
             done = await self.store.run(
                 self.engine.discover, workspace.name, chunk, now, scope.ref, probe_soon=self.policy.mode == "each"
             )
-            self.heard(done)
+            await self._tell(done)
             changes += done
-        present = {entry.ref for entry in listed}
-        absent = [ref for ref, before in known.items() if before.state is not State.REMOVED and ref not in present]
+        absent = await asyncio.to_thread(_absent, known, (entry.ref for entry in listed))
+        doubtful = self._too_short(workspace, scope, known, absent)
         if absent:
-            many = len(absent) > max(FEW_MISSING, MISSING_SHARE * len(known))
-            await self._look_for(workspace, absent, Lane.ROTATION if many else Lane.CONFIRM)
+            await self._look_for(workspace, absent, Lane.ROTATION if doubtful else Lane.CONFIRM)
         await self.store.run(profiles.mark_inventory, workspace.name, scope.ref, now)
         return changes
 
-    async def _list_profiles(self, workspace: Workspace) -> None:
+    async def _list_profiles(self, workspace: Workspace) -> list[Scope]:
+        """Takes over the list of profiles. Returns those that were paused and are listed as active: each counts as
+        paused until it answers, since the list and the API may disagree.
+        """
         try:
             found = [profile async for profile in workspace.provider.profiles()]
         except (NotFound, MissingScope) as error:
             # Not enabled for this workspace, or not for this key: then there are none to look after.
             log.debug("profiles.unavailable", workspace=workspace.name, reason=error.kind)
-            return
+            return []
         except ProviderError as error:
             await self._note_failure(workspace, error)
             raise
-        await self.store.run(profiles.replace_profiles, workspace.name, found)
+        before = await self.store.read(profiles.scopes, workspace.name)
+        paused = {scope.ref: scope for scope in before if not scope.active}
+        listed = [replace(profile, active=profile.active and profile.ref not in paused) for profile in found]
+        await self.store.run(profiles.replace_profiles, workspace.name, listed)
+        return [paused[profile.ref] for profile in found if profile.active and profile.ref in paused]
 
     async def _scopes(self, workspace: Workspace) -> list[Scope]:
         found = await self.store.read(profiles.scopes, workspace.name)
@@ -318,7 +382,7 @@ class Sweep:
     async def time_out(self) -> list[Change]:
         """Suspects whose confirmation did not come in time."""
         changes = await self.store.run(self.engine.time_out, self.now())
-        self.heard(changes)
+        await self._tell(changes)
         return changes
 
     async def _keep_house(self) -> None:
@@ -330,18 +394,29 @@ class Sweep:
         """
         while not self._stopping.is_set():
             found = 0
-            if not workspace.resting or Lane.CLICK in lanes:
-                try:
-                    found = await self.probe_due(workspace, lanes)
-                except StoreUnavailable as error:
-                    log.warning("job.store_unavailable", job="probe", reason=str(error))
-                except Exception:
-                    self.metrics.jobs_failed.labels("probe").inc()
-                    log.exception("job.failed", job="probe", workspace=workspace.name)
+            try:
+                found = await self._probe_as_allowed(workspace, lanes)
+            except StoreUnavailable as error:
+                log.warning("job.store_unavailable", job="probe", reason=str(error))
+            except Exception:
+                self.metrics.jobs_failed.labels("probe").inc()
+                log.exception("job.failed", job="probe", workspace=workspace.name)
             if workspace.inventory_wanted and Lane.ROTATION in lanes:
                 await self._guarded("inventory", self.inventory, workspace)
             if not found:
                 await self._rest(workspace, lanes)
+
+    async def _probe_as_allowed(self, workspace: Workspace, lanes: Sequence[Lane]) -> int:
+        """While the API fails, only people's clicks go through, and one confirmation at a time to see whether it works
+        again. Returns how many probes there were, where more may be due at once.
+        """
+        if not workspace.resting:
+            return await self.probe_due(workspace, lanes)
+        if Lane.CLICK in lanes:
+            clicks = await self.probe_due(workspace, (Lane.CLICK,))
+            await self.probe_due(workspace, (Lane.CONFIRM,), most=1)
+            return clicks
+        return 0
 
     async def _rest(self, workspace: Workspace, lanes: Sequence[Lane]) -> None:
         woken = workspace.urgent if lanes is URGENT else self._stopping
@@ -352,10 +427,13 @@ class Sweep:
         if woken is workspace.urgent:
             workspace.urgent.clear()
 
-    async def probe_due(self, workspace: Workspace, lanes: Sequence[Lane]) -> int:
+    async def probe_due(self, workspace: Workspace, lanes: Sequence[Lane], most: int = URGENT_AT_ONCE) -> int:
         """Asks about the accounts whose turn it is; returns how many those were."""
-        urgent = Lane.CONFIRM in lanes
-        limit = URGENT_AT_ONCE if urgent else min(ROTATION_AT_ONCE, max(1, workspace.allowance.share // 6))
+        first = await self.store.read(accounts.next_due, workspace.name, lanes)
+        if first is None or first > self.now():
+            return 0
+        urgent = Lane.ROTATION not in lanes
+        limit = most if urgent else min(ROTATION_AT_ONCE, max(1, workspace.allowance.share // 6))
         due = await self.store.run(accounts.claim_probes, workspace.name, lanes, self.now(), LEASE, limit)
         if urgent:
             await asyncio.gather(*(self._probe_now(workspace, probe) for probe in due))
@@ -363,7 +441,7 @@ class Sweep:
             answers = await asyncio.gather(*(self._ask(workspace, probe) for probe in due))
             seen = [answer for answer in answers if answer is not None]
             if seen:
-                self.heard(await self.store.run(self.engine.apply, workspace.name, seen, self.now()))
+                await self._tell(await self.store.run(self.engine.apply, workspace.name, seen, self.now()))
         return len(due)
 
     async def _probe_now(self, workspace: Workspace, probe: Probe) -> None:
@@ -377,6 +455,9 @@ class Sweep:
             seen = await workspace.provider.health(probe.ref, probe.profile or None, probe.lane)
         except NotFound:
             return await self._not_found(workspace, probe)
+        except Conflict:
+            await self.store.run(_profile_paused, workspace.name, probe, self.now())
+            return None
         except ProviderError as error:
             if isinstance(error, STANDS_IN_THE_WAY):
                 await self._note_failure(workspace, error)
@@ -388,19 +469,31 @@ class Sweep:
         return seen
 
     def _again(self, workspace: Workspace, probe: Probe, error: ProviderError) -> datetime:
-        base = 4.0 if probe.lane in URGENT else 90.0
+        """When to ask again: an answer about this account that says nothing will not say more in a minute."""
+        if probe.lane in URGENT:
+            base = timedelta(seconds=4)
+        else:
+            base = timedelta(seconds=90) if isinstance(error, STANDS_IN_THE_WAY) else self.policy.ask_again
         if isinstance(error, RateLimited):
-            base = max(base, error.retry_after)
-        return self.now() + timedelta(seconds=base * workspace.rng.uniform(0.8, 1.2))
+            base = max(base, timedelta(seconds=error.retry_after))
+        return self.now() + base * workspace.rng.uniform(1.0, 1.5)
 
     async def _not_found(self, workspace: Workspace, probe: Probe) -> Observation | None:
-        """A 404 proves a removal only for an account that the inventory misses too."""
+        """A 404 proves a removal only for an account that the inventory misses too, in a list that can be believed."""
+        now = self.now()
         stored = await self.store.read(accounts.by_id, probe.account_id)
         if stored is not None and stored.missing_since is not None:
-            return Observation(probe.ref, Signal.GONE, Source.INVENTORY, at=self.now())
-        workspace.inventory_wanted = True
-        again = self.now() + timedelta(seconds=15)
-        await self.store.run(accounts.postpone_probe, probe.account_id, again, Lane.CONFIRM)
+            short_since = workspace.short_since.get(probe.profile)
+            if short_since is None or now - short_since >= SHORT_LIST_BELIEVED:
+                return Observation(probe.ref, Signal.GONE, Source.INVENTORY, at=now)
+            again, lane = short_since + SHORT_LIST_BELIEVED, Lane.ROTATION
+        elif self._not_asked_lately(workspace, probe.ref):
+            workspace.inventory_wanted = True
+            again, lane = now + timedelta(seconds=15), Lane.CONFIRM
+        else:
+            # Listed and yet not found: that is the API's contradiction, and asking faster would not end it.
+            again, lane = now + self.policy.ask_again, Lane.ROTATION
+        await self.store.run(accounts.postpone_probe, probe.account_id, again, lane)
         return None
 
     @asynccontextmanager
@@ -440,6 +533,27 @@ class Sweep:
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
+def _absent(known: Mapping[str, Known], shown: Iterable[str]) -> list[str]:
+    present = set(shown)
+    return [ref for ref, before in known.items() if before.state is not State.REMOVED and ref not in present]
+
+
 def _bring_forward(connection: Connection, workspace: str, refs: Sequence[str], at: datetime, lane: Lane) -> None:
     found = accounts.load(connection, workspace, refs)
     accounts.schedule_probe(connection, [stored.id for stored in found.values()], at, lane)
+
+
+def _profile_paused(connection: Connection, workspace: str, probe: Probe, now: datetime) -> None:
+    """One 409 speaks for the whole profile; its accounts are asked about again when it is resumed."""
+    if probe.profile != OWN:
+        profiles.set_active(connection, workspace, probe.profile, active=False)
+    accounts.postpone_probe(connection, probe.account_id, now + PROFILE_REST, Lane.ROTATION)
+
+
+def _resume(connection: Connection, workspace: str, profile: str, refs: Sequence[str], now: datetime) -> None:
+    """A profile answers again: its accounts are asked about at once, those that are broken before the others."""
+    profiles.set_active(connection, workspace, profile, active=True)
+    found = accounts.load(connection, workspace, refs).values()
+    for broken, lane in ((True, Lane.CONFIRM), (False, Lane.ROTATION)):
+        ids = [stored.id for stored in found if (stored.account.state in BROKEN) is broken]
+        accounts.schedule_probe(connection, ids, now, lane)

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -261,14 +261,27 @@ async def play(*, once: bool, host: str) -> int:
             _announce(scene)
             the_play = Play(scene, Person(scene.http))
             if once:
-                for chapter in CHAPTERS:
-                    await chapter(the_play)
+                await perform(the_play, CHAPTERS)
                 return _verdict(the_play)
             await _by_hand(the_play)
     except NotStarted as error:
         console.print(f"[red]✗[/] {escape(str(error))}")
         return 1
     return 0
+
+
+async def perform(the_play: Play, chapters: Sequence[Callable[[Play], Awaitable[None]]]) -> None:
+    """Plays the chapters. One that cannot be played to its end, for want of what an earlier promise should have
+    brought, is a broken promise too.
+    """
+    for chapter in chapters:
+        started = time.monotonic()
+        try:
+            await chapter(the_play)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the story goes on and tells of it
+            the_play.note(
+                f"the chapter “{chapter.__name__}” can be played", started, kept=False, detail=type(error).__name__
+            )
 
 
 def _announce(scene: Stage) -> None:
@@ -300,8 +313,7 @@ def _verdict(the_play: Play) -> int:
 async def _by_hand(the_play: Play) -> None:
     """Lets a few things break, then leaves the stage to the person at the keyboard."""
     async with _interrupt() as interrupted:
-        for chapter in (first_look, heard, found, said_five_times):
-            await chapter(the_play)
+        await perform(the_play, (first_look, heard, found, said_five_times))
         console.print()
         console.print(f"Now you: open the inbox, {the_play.scene.url('inbox')}, and follow the links in it.")
         console.print(f"Break more in the sandbox; its key is sqk_test_{WORKSPACE}. Ctrl-C ends the demo.")

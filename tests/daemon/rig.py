@@ -31,7 +31,7 @@ from healthd.store.notices import StoredNotice
 HOST = "127.0.0.1"
 WEBHOOK_SECRET = "whsec_00112233445566778899aabbccddeeff"
 LINK_SECRET = "a-secret-that-signs-links-in-the-tests"
-PATIENCE = 15.0
+PATIENCE = 60.0
 """Seconds that a test waits for what must happen; nothing is expected to take so long."""
 
 
@@ -47,6 +47,7 @@ class Rig:
     settings: dict[str, str] = field(default_factory=dict)
     ahead: timedelta = timedelta(0)
     daemon: Daemon | None = None
+    mail_server: asyncio.Server | None = None
     _running: asyncio.Task[None] | None = None
 
     @property
@@ -68,6 +69,19 @@ class Rig:
         """Both clocks jump; what became due comes at the next look."""
         self.ahead += span
         self.sandbox.world.ahead = self.ahead
+
+    async def serve_mail(self) -> None:
+        self.mail_server = await MailCatcher(self.inbox).serve(HOST, self.ports["mail"])
+
+    @asynccontextmanager
+    async def without_mail(self) -> AsyncIterator[None]:
+        """The mail server is down, and its port free for another."""
+        assert self.mail_server is not None
+        self.mail_server.close()
+        try:
+            yield
+        finally:
+            await self.serve_mail()
 
     def write_config(self) -> Path:
         path = self.folder / "healthd.toml"
@@ -208,16 +222,17 @@ async def rig(folder: Path, *, options: dict[str, Any] | None = None, **settings
     serving = asyncio.create_task(server.serve())
     await asyncio.wait_for(server.ready.wait(), PATIENCE)
     inbox = Inbox()
-    mail = await MailCatcher(inbox).serve(HOST, ports["mail"])
     async with httpx2.AsyncClient(timeout=PATIENCE, trust_env=False) as http:
         scene = Rig(folder, sandbox, inbox, http, ports, settings)
+        await scene.serve_mail()
         try:
             yield scene
         finally:
             with contextlib.suppress(TimeoutError):
                 await scene.stop()
             await sandbox.sender.close()
-            mail.close()
+            if scene.mail_server is not None:
+                scene.mail_server.close()
             server.should_exit = True
             await serving
 

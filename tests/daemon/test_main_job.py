@@ -46,7 +46,12 @@ async def test_while_the_api_fails_nobody_is_mailed_and_no_state_moves(sweeping:
     before = {account.id: await sweeping.state(account) for account in sweeping.sandbox.world.accounts.values()}
     fault = sweeping.sandbox.faults.add(kind=kind, status=500, seconds=0.001)
     sweeping.expire(broken, webhook=False)
-    await sweeping.until(lambda: fault.strikes >= 3, "the fault")
+
+    def struck() -> bool:
+        sweeping.have_rested()
+        return fault.strikes >= 3
+
+    await sweeping.until(struck, "the fault")
     assert {account.id: await sweeping.state(account) for account in sweeping.sandbox.world.accounts.values()} == before
     assert sweeping.mails() == []
     sweeping.sandbox.faults.active.clear()
