@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types imports check bench lock clean
+.PHONY: demo test tools lint types imports docs bench simulate lock clean
+
+export PATH := $(abspath $(BIN)):$(PATH)
 
 $(READY): requirements/dev.lock pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
@@ -15,8 +17,11 @@ $(READY): requirements/dev.lock pyproject.toml
 demo: $(READY)  ## play the story; by hand, or `make demo ARGS=--once` without a person
 	$(BIN)/healthd demo $(ARGS)
 
-test: $(READY) lint types imports  ## everything CI runs
-	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
+test: $(READY) tools lint types imports  ## everything CI runs
+	$(BIN)/python -m pytest --numprocesses 4 $(ARGS)
+
+tools: $(READY)
+	.ci/tools $(BIN)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -27,6 +32,12 @@ types: $(READY)
 
 imports: $(READY)
 	$(BIN)/lint-imports
+
+docs: $(READY)  ## the pages that are made from the source
+	$(BIN)/python docs/generate.py
+
+simulate: $(READY)  ## a year of ten thousand accounts, for each seed: `make simulate ARGS="--seeds 1-50 --jobs 2"`
+	$(BIN)/python -m tests.simulation.simulate $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python bench/webhooks.py
