@@ -79,6 +79,7 @@ class _Case:
     after: StoredAccount
     change: Change
     probe_now: Lane | None = None
+    probe_siblings: bool = False
 
     def note(self, **facts: object) -> None:
         self.change = replace(self.change, **facts)  # type: ignore[arg-type]
@@ -121,19 +122,20 @@ class Engine:
         """
         known = self._load(connection, workspace, observations, now, profile)
         first = dict(known)
-        changes: list[Change] = []
-        lines: list[dict[str, Any]] = []
+        cases: list[_Case] = []
         for observation in observations:
             stored = known.get(observation.ref)
             if stored is None:
                 continue
             case = self._one(connection, stored, observation, now)
             known[observation.ref] = case.after
-            changes.append(case.change)
-            lines += case.history()
-        incidents.record(connection, lines)
+            cases.append(case)
+        incidents.record(connection, [line for case in cases for line in case.history()])
         accounts.write(connection, [(first[ref], after) for ref, after in known.items() if after is not first[ref]])
-        return changes
+        for case in cases:
+            if case.probe_siblings:
+                self._probe_siblings(case)
+        return [case.change for case in cases]
 
     def discover(
         self,
@@ -145,13 +147,15 @@ class Engine:
         *,
         probe_soon: bool = False,
     ) -> list[Change]:
-        """Takes in what the inventory shows: accounts never seen, new names, and removed ones that are back.
+        """Takes in what the inventory shows: accounts never seen, new names, and removed ones that are back. What was
+        held while their profile was paused goes out now, if it is still true.
 
         ``probe_soon`` asks about new accounts as soon as the rotation allows, where no sweep over everything does.
         """
-        known = accounts.load(connection, workspace, (entry.ref for entry in listed))
+        shown = {entry.ref: entry for entry in listed}
+        known = accounts.load(connection, workspace, shown)
         fresh, renamed, revived = [], [], []
-        for entry in listed:
+        for entry in shown.values():
             before = known.get(entry.ref)
             if before is None:
                 seen = Observation(
@@ -166,18 +170,22 @@ class Engine:
             if after != before:
                 renamed.append((before, after))
             if before.account.state is State.REMOVED:
-                revived.append(Observation(entry.ref, Signal.CONNECTED, Source.INVENTORY, now))
+                revived.append(Observation(entry.ref, Signal.CONNECTED, Source.INVENTORY, at=None))
         accounts.create(connection, fresh)
         accounts.write(connection, renamed)
+        notices.release_held(connection, [held.id for held in known.values() if not held.account.paused], now)
         return self.apply(connection, workspace, revived, now, profile) if revived else []
 
     def time_out(self, connection: Connection, now: datetime, limit: int = 500) -> list[Change]:
         """Tells suspects that nobody could confirm in time to the machine."""
-        changes: list[Change] = []
+        alarms: dict[str, list[Observation]] = {}
         for workspace, ref in accounts.overdue_confirmations(connection, now, limit):
-            alarm = Observation(ref, Signal.CONFIRM_TIMEOUT, Source.CLOCK, at=None)
-            changes += self.apply(connection, workspace, [alarm], now)
-        return changes
+            alarms.setdefault(workspace, []).append(Observation(ref, Signal.CONFIRM_TIMEOUT, Source.CLOCK, at=None))
+        return [
+            change
+            for workspace, overdue in alarms.items()
+            for change in self.apply(connection, workspace, overdue, now)
+        ]
 
     def is_news(self, known: accounts.Known, observation: Observation) -> bool:
         """Whether a sweep's reading says anything that is not known already; most of a million say nothing."""
@@ -230,6 +238,7 @@ class Engine:
         )
         case = _Case(connection, now, observation, stored, stored, change)
         if moved.fenced:
+            self._ask_again(case)
             return case
         case.after = replace(stored, account=moved.account)
         self._describe(case)
@@ -255,7 +264,7 @@ class Engine:
                 # ``next_probe`` sees a run of errors itself; only its first reading has to bring the probe forward.
                 case.probe_now = Lane.CONFIRM if case.before.account.error_since is None else None
             case machine.ProbeSiblings():
-                self._probe_siblings(case)
+                case.probe_siblings = True  # once everything else is written, so that nothing is written over it
             case _:
                 assert_never(effect)
 
@@ -267,24 +276,34 @@ class Engine:
             case.after = replace(case.after, missing_since=None)
 
     def _plan_probe(self, case: _Case) -> None:
+        turn, asked = case.after.probe_at, case.observation.source is Source.HEALTH
+        if case.probe_now is None and turn is not None and not asked and not case.change.moved:
+            return
+        at, lane = next_probe(case.after.account, case.after.clicked_at, case.now, self.probes, self.rng)
+        if at is None:
+            case.after = replace(case.after, probe_at=None, probe_lane=lane)
+            return
         if case.probe_now is not None:
             at, lane = case.now, case.probe_now
-        elif case.observation.source is Source.HEALTH or case.change.moved or case.after.probe_at is None:
-            planned, lane = next_probe(case.after.account, case.after.clicked_at, case.now, self.probes, self.rng)
-            if planned is None:
-                case.after = replace(case.after, probe_at=None, probe_lane=lane)
-                return
-            at = planned
-        else:
-            return
+        elif turn is not None and not asked:
+            at = min(at, turn)  # its own turn stays where the rotation put it, or a sweep's first look would bunch all
         case.after = replace(case.after, probe_at=at, probe_lane=lane)
         case.note(probe=lane)
+
+    def _ask_again(self, case: _Case) -> None:
+        """An answer that came too late to be believed leaves its question open."""
+        turn = case.after.probe_at
+        if case.observation.source is not Source.HEALTH or turn is None:
+            return
+        at, lane = next_probe(case.after.account, case.after.clicked_at, case.now, self.probes, self.rng)
+        if at is not None and at < turn:
+            case.after = replace(case.after, probe_at=at, probe_lane=lane)
 
     def _after_pause(self, case: _Case) -> None:
         """On resume the account is looked at at once, and what was held goes out if it is still true."""
         if case.before.account.paused and not case.after.account.paused:
             case.probe_now = Lane.CONFIRM
-            released = notices.release_held(case.connection, case.after.id, case.now)
+            released = notices.release_held(case.connection, [case.after.id], case.now)
             case.note(notices=case.change.notices + released)
 
     def _open(self, case: _Case, effect: machine.OpenIncident) -> None:
@@ -348,10 +367,13 @@ class Engine:
         deadline = (case.observation.at or case.now) + timedelta(days=days)
         warned = case.after.warned_deadline
         if warned is not None and abs(deadline - warned) <= SAME_DEADLINE:
-            return
-        case.after = replace(case.after, warned_deadline=deadline)
-        subject = f"expiring:{case.after.id}:{deadline.date()}"
-        written = self._write(case, subject, NoticeKind.EXPIRING, self.targets(case.after))
+            # Back from a doubt: a warning that was due just then was withdrawn, and holds after all.
+            written = (
+                notices.renew_dropped(case.connection, _warning(case, warned), case.now) if case.change.moved else 0
+            )
+        else:
+            case.after = replace(case.after, warned_deadline=deadline)
+            written = self._write(case, _warning(case, deadline), NoticeKind.EXPIRING, self.targets(case.after))
         case.note(notices=case.change.notices + written)
 
     def _write(
@@ -399,6 +421,11 @@ def _broken_at(case: _Case) -> datetime:
     if account.state is State.SUSPECT:
         return min((at for at in (account.as_of, account.changed_at) if at is not None), default=case.now)
     return account.error_since or case.observation.at or case.now
+
+
+def _warning(case: _Case, deadline: datetime) -> str:
+    """What a warning's notices are about."""
+    return f"expiring:{case.after.id}:{deadline.date()}"
 
 
 def _incident_id(account_id: int, now: datetime) -> str:

@@ -14,7 +14,10 @@ def parse_duration(text: str) -> timedelta:
     """``"90s"``, ``"5m"``, ``"1h 30m"``, ``"7d"``, ``"2w"``. Raises ``ValueError`` with an example of what is meant."""
     if not _WHOLE.fullmatch(text):
         raise ValueError(f"{text!r} is not a span of time: write a number and a unit, such as 90s, 5m, 6h, 7d")
-    return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
+    try:
+        return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
+    except OverflowError:
+        raise ValueError("that is a longer span of time than any calendar holds") from None
 
 
 def in_words(span: timedelta) -> str:

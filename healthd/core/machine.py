@@ -187,7 +187,7 @@ def advance(account: Account, observation: Observation, policy: Policy, now: dat
     A stale observation changes nothing. The provider's clock has a resolution of one second, so an observation of the
     same second as ``as_of`` is still heard: it can only ask for a confirmation, or be the confirmation.
     """
-    if _stale(account, observation):
+    if _stale(account, observation, now):
         return Advance(account, observation.signal, fenced=True)
     if observation.paused is not None and observation.paused != account.paused:
         account = replace(account, paused=observation.paused)
@@ -199,10 +199,12 @@ def advance(account: Account, observation: Observation, policy: Policy, now: dat
         state=step.state,
         as_of=_newer(account.as_of, observation.at),
         changed_at=now if changed else account.changed_at,
-        error_since=_error_since(account, signal, now),
+        error_since=None if step.state is State.REMOVED else _error_since(account, signal, now),
     )
     if observation.validity_days is not None:
         after = _with_validity(after, account, observation.validity_days)
+    elif signal is Signal.CONNECTED:
+        after = replace(after, validity_days=None)  # a person acted: what rises from here is not the provider's doing
     if changed:
         suspected = step.state is State.SUSPECT
         after = replace(
@@ -219,14 +221,15 @@ def advance(account: Account, observation: Observation, policy: Policy, now: dat
     return Advance(after, signal, effects)
 
 
-def _stale(account: Account, observation: Observation) -> bool:
+def _stale(account: Account, observation: Observation, now: datetime) -> bool:
     older = account.as_of is not None and observation.at is not None and observation.at < account.as_of
-    # An answer to a question asked before the last change cannot know of that change, whatever second it carries.
+    # An answer to a question asked before the last change cannot know of that change, whatever second it carries. A
+    # change that lies ahead of now was noted before our clock was set back: it orders nothing.
     overtaken = (
         observation.source is not Source.WEBHOOK
         and account.changed_at is not None
         and observation.asked_at is not None
-        and observation.asked_at < account.changed_at
+        and observation.asked_at < account.changed_at <= now
     )
     return older or overtaken
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, case, func, insert, literal, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.core.model import BROKEN, Account, Cause, Lane, State, login_family
@@ -104,8 +104,7 @@ def find(connection: Connection, words: str, limit: int = 20) -> list[StoredAcco
     exact = and_(accounts.c.ref == ref, accounts.c.workspace == workspace) if workspace else accounts.c.ref == words
     rows = connection.execute(select(accounts).where(exact).limit(limit)).all()
     if not rows:
-        like = f"%{words.replace('%', '').lower()}%"
-        named = or_(func.lower(accounts.c.name).like(like), func.lower(accounts.c.username).like(like))
+        named = or_(*(column.icontains(words, autoescape=True) for column in (accounts.c.name, accounts.c.username)))
         rows = connection.execute(select(accounts).where(named).order_by(accounts.c.id).limit(limit)).all()
     return [_stored(row) for row in rows]
 
@@ -240,7 +239,8 @@ def claim_probes(
                 .values(probe_at=now + lease)
                 .returning(accounts.c.id, accounts.c.ref, accounts.c.profile)
             )
-            claimed += [Probe(row.id, row.ref, row.profile, lane) for row in connection.execute(taken)]
+            found = {row.id: Probe(row.id, row.ref, row.profile, lane) for row in connection.execute(taken)}
+            claimed += [found[account_id] for account_id in ids]
         if len(claimed) >= limit:
             break
     return claimed
@@ -254,16 +254,20 @@ def next_due(connection: Connection, workspace: str, lanes: Sequence[Lane]) -> d
 
 
 def schedule_probe(connection: Connection, account_ids: Sequence[int], at: datetime, lane: Lane) -> None:
-    """Brings probes forward to ``at``; one that is due earlier in an equally urgent lane stays as it is."""
+    """Brings probes forward to ``at`` and into ``lane``; what is due earlier, or more urgent, stays so."""
+    at_last = or_(accounts.c.probe_at.is_(None), accounts.c.probe_at > at)
     for chunk in chunked(account_ids):
         connection.execute(
             update(accounts)
             .where(
                 accounts.c.id.in_(chunk),
-                or_(accounts.c.probe_at.is_(None), accounts.c.probe_at > at, accounts.c.probe_lane > lane),
+                or_(at_last, accounts.c.probe_lane > lane),
                 accounts.c.state != State.REMOVED,
             )
-            .values(probe_at=at, probe_lane=lane)
+            .values(
+                probe_at=case((at_last, literal(at, accounts.c.probe_at.type)), else_=accounts.c.probe_at),
+                probe_lane=case((accounts.c.probe_lane > lane, lane), else_=accounts.c.probe_lane),
+            )
         )
 
 

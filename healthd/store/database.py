@@ -13,28 +13,30 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.pool import StaticPool
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-BUSY_TIMEOUT = 5.0
-"""Seconds to wait for another process (a CLI command) that holds the write lock."""
+BUSY_TIMEOUT = 1.5
+"""Seconds to wait for another process (a CLI command) that holds the write lock: a webhook that cannot be stored is to
+be refused within two.
+"""
 
 
 class StoreUnavailable(Exception):
-    """The database cannot be written or read just now: full, locked, read-only, gone. Nothing was changed."""
+    """The database cannot be written or read just now: full, locked, read-only, damaged, gone. Nothing was changed."""
 
 
-def sqlite_engine(url: str, *, readonly: bool = False) -> Engine:
+def sqlite_engine(url: str, *, readonly: bool = False, busy_timeout: float = BUSY_TIMEOUT) -> Engine:
     """An engine over one connection. ``BEGIN IMMEDIATE``: a transaction that reads and then writes cannot be refused
     half-way, as a deferred one can in spite of the busy timeout.
     """
     engine = create_engine(
         make_url(url),
         poolclass=StaticPool,
-        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT, "isolation_level": None},
+        connect_args={"check_same_thread": False, "timeout": busy_timeout, "isolation_level": None},
     )
     pragmas = [
         "journal_mode=WAL",
@@ -60,9 +62,9 @@ def sqlite_engine(url: str, *, readonly: bool = False) -> Engine:
 class Store:
     """Runs functions of a connection, each in a transaction of its own, off the event loop."""
 
-    def __init__(self, url: str) -> None:
-        self._writer = _Lane(sqlite_engine(url), "store-writer")
-        self._reader = _Lane(sqlite_engine(url, readonly=True), "store-reader")
+    def __init__(self, url: str, *, busy_timeout: float = BUSY_TIMEOUT) -> None:
+        self._writer = _Lane(sqlite_engine(url, busy_timeout=busy_timeout), "store-writer")
+        self._reader = _Lane(sqlite_engine(url, readonly=True, busy_timeout=busy_timeout), "store-reader")
 
     async def run(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``fn(connection, …)`` in a write transaction: committed when this returns, rolled back if it raises.
@@ -93,8 +95,11 @@ class _Lane:
         try:
             with self._engine.begin() as connection:
                 return job(connection)
-        except OperationalError as error:
-            raise StoreUnavailable(_first_line(error)) from error
+        except DatabaseError as error:
+            # Of its own class are a damaged file and one that is no database; the other kinds are mistakes of ours.
+            if isinstance(error, OperationalError) or type(error) is DatabaseError:
+                raise StoreUnavailable(_first_line(error)) from error
+            raise
 
     async def close(self) -> None:
         await asyncio.to_thread(self._thread.shutdown)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, update
+from sqlalchemy import Connection, delete, text, update
 
 from healthd.store.inbox import InboxStatus
-from healthd.store.schema import history, inbox
+from healthd.store.schema import WITH_BODY, history, inbox
 
 KEEP_BODIES = timedelta(days=7)
 KEEP_EVENT_IDS = timedelta(days=100)
@@ -19,7 +19,7 @@ def prune(connection: Connection, now: datetime) -> None:
     """Empties old webhooks, then forgets them, and forgets the oldest lines of history."""
     connection.execute(
         update(inbox)
-        .where(inbox.c.status == InboxStatus.DONE, inbox.c.received_at < now - KEEP_BODIES, inbox.c.body != b"")
+        .where(text(WITH_BODY), inbox.c.received_at < now - KEEP_BODIES, inbox.c.status == InboxStatus.DONE)
         .values(body=b"")
     )
     connection.execute(delete(inbox).where(inbox.c.received_at < now - KEEP_EVENT_IDS))

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Connection, bindparam, func, insert, literal, select, update
+from sqlalchemy import Connection, bindparam, func, insert, literal, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from healthd.store.schema import inbox
+from healthd.store.schema import UNSETTLED, inbox
 
 
 class InboxStatus(StrEnum):
@@ -77,7 +77,7 @@ def waiting(connection: Connection, limit: int) -> list[Received]:
     """The oldest that nobody has looked at."""
     query = (
         select(inbox.c.id, inbox.c.workspace, inbox.c.body, inbox.c.received_at)
-        .where(inbox.c.status == InboxStatus.NEW)
+        .where(text(UNSETTLED), inbox.c.status == InboxStatus.NEW)
         .order_by(inbox.c.id)
         .limit(limit)
     )
@@ -95,11 +95,7 @@ def settle(connection: Connection, done: Sequence[tuple[int, InboxStatus, str | 
 
 def counts(connection: Connection) -> dict[str, int]:
     """How many are waiting and how many are parked."""
-    query = (
-        select(inbox.c.status, func.count())
-        .where(inbox.c.status.in_((InboxStatus.NEW, InboxStatus.PARKED)))
-        .group_by(inbox.c.status)
-    )
+    query = select(inbox.c.status, func.count()).where(text(UNSETTLED)).group_by(inbox.c.status)
     return {row[0]: row[1] for row in connection.execute(query)}
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from healthd.core.model import Cause, Observation, Resolution, Signal, State
-from healthd.store.accounts import StoredAccount
-from healthd.store.schema import accounts, history, incidents, links, mints
+from healthd.core.model import Cause, Observation, Resolution, State
+from healthd.store.accounts import CHUNK, StoredAccount
+from healthd.store.schema import CONNECTIONS, accounts, history, incidents, links, mints
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,21 +221,17 @@ def mints_since(connection: Connection, link_id: str, since: datetime) -> int:
 
 def other_connected_since(connection: Connection, stored: StoredAccount, since: datetime) -> bool:
     """Whether another account of the same platform was connected there since: perhaps instead of this one."""
-    account = stored.account
-    query = (
-        select(history.c.id)
-        .join(accounts, accounts.c.id == history.c.account_id)
-        .where(
-            history.c.recorded_at > since,
-            history.c.signal == Signal.CONNECTED,
-            history.c.account_id != stored.id,
-            accounts.c.workspace == account.workspace,
-            accounts.c.profile == stored.profile,
-            accounts.c.platform == account.platform,
-        )
-        .limit(1)
+    newest = (
+        select(history.c.account_id)
+        .where(text(CONNECTIONS), history.c.recorded_at > since, history.c.account_id != stored.id)
+        .order_by(history.c.recorded_at.desc())
+        .limit(CHUNK)
     )
-    return connection.execute(query).first() is not None
+    connected = connection.execute(newest).scalars().all()
+    # Asked by id alone: beside more conditions a planner may prefer to walk all accounts of the platform.
+    places = select(accounts.c.workspace, accounts.c.profile, accounts.c.platform).where(accounts.c.id.in_(connected))
+    here = (stored.account.workspace, stored.profile, stored.account.platform)
+    return any(tuple(place) == here for place in connection.execute(places))
 
 
 def mints_of_account(connection: Connection, account_id: int, limit: int = 50) -> list[Row[Any]]:

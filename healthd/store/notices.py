@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, func, or_, select, update
+from sqlalchemy import Connection, Row, func, or_, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.core.model import NoticeKind, NoticeStatus, Target
-from healthd.store.schema import notices
+from healthd.store.accounts import chunked
+from healthd.store.schema import IN_WORK, notices
 
 WAITING = (NoticeStatus.PENDING, NoticeStatus.HELD)
 
@@ -113,7 +114,7 @@ def claim(connection: Connection, now: datetime, lease: str, until: datetime, li
     due = (
         select(notices.c.id, notices.c.status)
         .where(
-            notices.c.status.in_((NoticeStatus.PENDING, NoticeStatus.SENDING)),
+            text(IN_WORK),
             notices.c.due_at <= now,
             or_(notices.c.lease_until.is_(None), notices.c.lease_until <= now),
         )
@@ -134,7 +135,7 @@ def claim(connection: Connection, now: datetime, lease: str, until: datetime, li
 
 def release_leases(connection: Connection) -> int:
     """At the start of the only daemon on this store: whatever an earlier process was sending is due again at once."""
-    statement = update(notices).where(notices.c.status == NoticeStatus.SENDING).values(lease_until=None)
+    statement = update(notices).where(text(IN_WORK), notices.c.status == NoticeStatus.SENDING).values(lease_until=None)
     return connection.execute(statement).rowcount
 
 
@@ -185,15 +186,28 @@ def drop_waiting(connection: Connection, incident_id: str, reason: str) -> int:
     return connection.execute(statement).rowcount
 
 
-def release_held(connection: Connection, account_id: int, now: datetime) -> int:
-    """Lets held notices of an account go; each is asked once more whether it is still true."""
+def release_held(connection: Connection, account_ids: Iterable[int], now: datetime) -> int:
+    """Lets held notices of these accounts go; each is asked once more whether it is still true."""
+    released = 0
+    for chunk in chunked(account_ids):
+        statement = (
+            update(notices)
+            .where(
+                notices.c.account_id.in_(chunk),
+                notices.c.status == NoticeStatus.HELD,
+                notices.c.channel != "",
+            )
+            .values(status=NoticeStatus.PENDING, due_at=now, created_at=now, reason=None)
+        )
+        released += connection.execute(statement).rowcount
+    return released
+
+
+def renew_dropped(connection: Connection, subject: str, now: datetime) -> int:
+    """Notices that were withdrawn because they were no longer true, and are true again."""
     statement = (
         update(notices)
-        .where(
-            notices.c.account_id == account_id,
-            notices.c.status == NoticeStatus.HELD,
-            notices.c.channel != "",
-        )
+        .where(notices.c.subject == subject, notices.c.status == NoticeStatus.DROPPED)
         .values(status=NoticeStatus.PENDING, due_at=now, created_at=now, reason=None)
     )
     return connection.execute(statement).rowcount
@@ -224,9 +238,7 @@ def next_due(connection: Connection) -> datetime | None:
     moment = func.max(
         notices.c.due_at, func.coalesce(notices.c.lease_until, notices.c.due_at), type_=notices.c.due_at.type
     )
-    query = select(func.min(moment, type_=notices.c.due_at.type)).where(
-        notices.c.status.in_((NoticeStatus.PENDING, NoticeStatus.SENDING))
-    )
+    query = select(func.min(moment, type_=notices.c.due_at.type)).where(text(IN_WORK))
     return connection.execute(query).scalar()
 
 
@@ -234,7 +246,7 @@ def backlog(connection: Connection, now: datetime) -> tuple[dict[str, int], time
     """How many notices are waiting by status, and for how long the longest overdue one has been due."""
     query = (
         select(notices.c.status, func.count(), func.min(notices.c.due_at, type_=notices.c.due_at.type))
-        .where(notices.c.status.in_((NoticeStatus.PENDING, NoticeStatus.SENDING)))
+        .where(text(IN_WORK))
         .group_by(notices.c.status)
     )
     rows = connection.execute(query).all()

@@ -40,6 +40,16 @@ class Time(TypeDecorator[datetime]):
         return None if value is None else EPOCH + timedelta(microseconds=value)
 
 
+IN_WORK = "status IN ('pending', 'sending')"
+"""Notices that are still to be sent. Queries repeat a partial index's condition word for word: a database cannot see
+that an index covers a bound parameter's value.
+"""
+UNSETTLED = "status <> 'done'"
+"""Webhooks that nobody has understood yet."""
+WITH_BODY = "length(body) > 0"
+CONNECTIONS = "signal = 'connected'"
+
+
 def _only(condition: str) -> dict[str, Any]:
     """A partial index, in both databases' words."""
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
@@ -97,6 +107,7 @@ accounts = Table(
     Index("ix_accounts_probe", "workspace", "probe_lane", "probe_at"),
     Index("ix_accounts_confirm_by", "confirm_by", **_only("confirm_by IS NOT NULL")),
     Index("ix_accounts_state", "workspace", "state", "id"),
+    Index("ix_accounts_profile", "workspace", "profile", "platform", "state"),
 )
 
 account_counts = Table(
@@ -126,6 +137,7 @@ history = Table(
     Column("request_id", Text),
     Index("ix_history_account_id_id", "account_id", "id"),
     Index("ix_history_recorded_at", "recorded_at"),
+    Index("ix_history_connections", "recorded_at", **_only(CONNECTIONS)),
 )
 
 incidents = Table(
@@ -141,6 +153,7 @@ incidents = Table(
     Column("resolved_at", Time),
     Column("resolution", Text),
     Index("ix_incidents_open", "account_id", unique=True, **_only("resolved_at IS NULL")),
+    Index("ix_incidents_open_workspace", "workspace", "opened_at", **_only("resolved_at IS NULL")),
     Index("ix_incidents_account_id", "account_id", "opened_at"),
     Index("ix_incidents_workspace_opened_at", "workspace", "opened_at"),
 )
@@ -197,7 +210,7 @@ notices = Table(
     Column("receipt", Text),
     Column("sent_at", Time),
     UniqueConstraint("subject", "channel", "address", "kind", "step"),
-    Index("ix_notices_due", "due_at", **_only("status IN ('pending', 'sending')")),
+    Index("ix_notices_due", "due_at", **_only(IN_WORK)),
     Index("ix_notices_account_id", "account_id"),
     Index("ix_notices_incident_id", "incident_id"),
 )
@@ -213,7 +226,9 @@ inbox = Table(
     Column("status", Text, nullable=False),
     Column("note", Text),
     UniqueConstraint("workspace", "event_id"),
-    Index("ix_inbox_new", "id", **_only("status = 'new'")),
+    Index("ix_inbox_unsettled", "status", "id", **_only(UNSETTLED)),
+    Index("ix_inbox_bodies", "received_at", **_only(WITH_BODY)),
+    Index("ix_inbox_received_at", "received_at"),
 )
 
 troubles = Table(

@@ -53,6 +53,7 @@ def upgrade() -> None:
             postgresql_where=sa.text("confirm_by IS NOT NULL"),
         )
         batch_op.create_index("ix_accounts_probe", ["workspace", "probe_lane", "probe_at"], unique=False)
+        batch_op.create_index("ix_accounts_profile", ["workspace", "profile", "platform", "state"], unique=False)
         batch_op.create_index("ix_accounts_state", ["workspace", "state", "id"], unique=False)
 
     op.create_table(
@@ -69,12 +70,20 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("inbox", schema=None) as batch_op:
         batch_op.create_index(
-            "ix_inbox_new",
-            ["id"],
+            "ix_inbox_unsettled",
+            ["status", "id"],
             unique=False,
-            sqlite_where=sa.text("status = 'new'"),
-            postgresql_where=sa.text("status = 'new'"),
+            sqlite_where=sa.text("status <> 'done'"),
+            postgresql_where=sa.text("status <> 'done'"),
         )
+        batch_op.create_index(
+            "ix_inbox_bodies",
+            ["received_at"],
+            unique=False,
+            sqlite_where=sa.text("length(body) > 0"),
+            postgresql_where=sa.text("length(body) > 0"),
+        )
+        batch_op.create_index("ix_inbox_received_at", ["received_at"], unique=False)
 
     op.create_table(
         "profiles",
@@ -115,6 +124,13 @@ def upgrade() -> None:
     with op.batch_alter_table("history", schema=None) as batch_op:
         batch_op.create_index("ix_history_account_id_id", ["account_id", "id"], unique=False)
         batch_op.create_index("ix_history_recorded_at", ["recorded_at"], unique=False)
+        batch_op.create_index(
+            "ix_history_connections",
+            ["recorded_at"],
+            unique=False,
+            sqlite_where=sa.text("signal = 'connected'"),
+            postgresql_where=sa.text("signal = 'connected'"),
+        )
 
     op.create_table(
         "incidents",
@@ -136,6 +152,13 @@ def upgrade() -> None:
             "ix_incidents_open",
             ["account_id"],
             unique=True,
+            sqlite_where=sa.text("resolved_at IS NULL"),
+            postgresql_where=sa.text("resolved_at IS NULL"),
+        )
+        batch_op.create_index(
+            "ix_incidents_open_workspace",
+            ["workspace", "opened_at"],
+            unique=False,
             sqlite_where=sa.text("resolved_at IS NULL"),
             postgresql_where=sa.text("resolved_at IS NULL"),
         )
@@ -210,5 +233,3 @@ def upgrade() -> None:
     with op.batch_alter_table("mints", schema=None) as batch_op:
         batch_op.create_index("ix_mints_account_id", ["account_id"], unique=False)
         batch_op.create_index("ix_mints_link_id_at", ["link_id", "at"], unique=False)
-
-    # ### end Alembic commands ###
