@@ -146,8 +146,9 @@ async def _ask_one_by_one(looking: Sweep, workspace: Workspace, lanes: Sequence[
     loop = asyncio.get_running_loop()
     until = loop.time() + PATIENCE
     asked = 0
-    while workspace.failures < GIVE_UP and (asked < total or loop.time() < until):
-        found = await looking.probe_due(workspace, lanes)
+    while workspace.breaker.failures < GIVE_UP and (asked < total or loop.time() < until):
+        await asyncio.sleep(max(0.0, workspace.breaker.opens_until - loop.time()))
+        found = await looking.probe_as_allowed(workspace, lanes)
         if not found:
             return
         asked += found
@@ -172,7 +173,7 @@ def _ask_about_all(connection: Connection, workspace: str, now: datetime) -> int
 async def _note_trouble(store: Store, workspace: Workspace, result: Result, bar: _Bar) -> None:
     """Single calls that failed ended nothing, but what is known of their accounts is not of today."""
     troubles = [one for one in await store.read(profiles.current_troubles) if one.workspace == workspace.name]
-    if workspace.failures and troubles:
+    if workspace.breaker.failures and troubles:
         result.failures[workspace.name] = troubles[0].message
         bar.say("not everything could be looked at", 0, 1)
     else:

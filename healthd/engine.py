@@ -367,10 +367,8 @@ class Engine:
         deadline = (case.observation.at or case.now) + timedelta(days=days)
         warned = case.after.warned_deadline
         if warned is not None and abs(deadline - warned) <= SAME_DEADLINE:
-            # Back from a doubt: a warning that was due just then was withdrawn, and holds after all.
-            written = (
-                notices.renew_dropped(case.connection, _warning(case, warned), case.now) if case.change.moved else 0
-            )
+            # A warning that fell due during a moment of doubt was withdrawn, and holds after all.
+            written = notices.renew_dropped(case.connection, _warning(case, warned), case.now)
         else:
             case.after = replace(case.after, warned_deadline=deadline)
             written = self._write(case, _warning(case, deadline), NoticeKind.EXPIRING, self.targets(case.after))

@@ -104,6 +104,8 @@ class Outbox:
     metrics: Metrics
     now: Callable[[], datetime]
     rng: random.Random
+    longest_rest: timedelta = timedelta(seconds=1)
+    """How soon a notice is seen that another process (a command) wrote; our own are seen at once."""
 
     def __post_init__(self) -> None:
         self._wake = asyncio.Event()
@@ -154,10 +156,14 @@ class Outbox:
         return 0
 
     async def _rest(self) -> None:
-        try:
-            await asyncio.wait_for(self._wake.wait(), timeout=1)
-        except TimeoutError:
-            return
+        """Until the next notice is due, or until it is woken; what is due and has no room waits for an end."""
+        rest = self.longest_rest.total_seconds()
+        with suppress(StoreUnavailable):
+            due = await self.store.read(notices.next_due)
+            ahead = (due - self.now()).total_seconds() if due is not None else rest
+            rest = min(rest, ahead) if ahead > 0 else min(rest, PAST_EVERY)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), timeout=rest)
 
     async def _ended(self) -> None:
         while self._under_way:

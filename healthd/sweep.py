@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,6 +36,7 @@ from healthd.providers.base import (
     Unauthorized,
     Unavailable,
 )
+from healthd.providers.breaker import Breaker
 from healthd.store import accounts, housekeeping, profiles
 from healthd.store.accounts import Known, Probe
 from healthd.store.database import Store, StoreUnavailable
@@ -56,6 +57,8 @@ SHORT_LIST_BELIEVED = timedelta(minutes=10)
 """For how long such a list must go on before it counts against an account that the API does not find either."""
 PROFILE_REST = timedelta(hours=1)
 """How long accounts of a paused profile are left alone; they are looked at as soon as it is resumed."""
+SHORTEST_REST = 0.05
+"""Seconds between two looks at what is due and cannot be done yet."""
 TOLD_AT_ONCE = 50
 """Changes that are told before the event loop gets its turn."""
 STANDS_IN_THE_WAY = (Unauthorized, PaymentRequired, MissingScope, Unavailable, RateLimited)
@@ -71,25 +74,18 @@ class Workspace:
     allowance: Allowance
     with_profiles: bool
     rng: random.Random
-    failures: int = 0
-    ready_at: float = 0.0
     urgent: asyncio.Event = field(default_factory=asyncio.Event)
     inventory_wanted: bool = False
     short_since: dict[str, datetime] = field(default_factory=dict)
     """By profile: since when its lists have been too short to be believed."""
 
-    def failed(self) -> None:
-        """Each failure in a row doubles the pause, from 2 s to 5 min: the API is not hammered while it is down."""
-        self.failures += 1
-        pause = min(2.0 * 2 ** (self.failures - 1), 300.0) * self.rng.uniform(0.5, 1.0)
-        self.ready_at = asyncio.get_running_loop().time() + pause
-
-    def worked(self) -> None:
-        self.failures, self.ready_at = 0, 0.0
+    def __post_init__(self) -> None:
+        self.breaker = Breaker(self.rng)
 
     @property
     def resting(self) -> bool:
-        return asyncio.get_running_loop().time() < self.ready_at
+        """Whether its API is left alone for now."""
+        return self.breaker.is_open(asyncio.get_running_loop().time())
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +97,8 @@ class SweepPolicy:
     inventory_interval: timedelta = timedelta(minutes=15)
     ask_again: timedelta = timedelta(minutes=15)
     """How soon an account whose row in the sweep was unclear is asked about by itself once more."""
+    longest_rest: timedelta = timedelta(seconds=1)
+    """How soon work is noticed that another process (a command) put into the store; our own is noticed at once."""
 
 
 @dataclass
@@ -128,6 +126,7 @@ class Sweep:
         self._asked: dict[tuple[str, str], datetime] = {}
         self._asked_swept = _LONG_AGO
         self._stopping = asyncio.Event()
+        self._suspects = asyncio.Event()
 
     def start(self) -> None:
         """Starts the jobs on the running loop; the first sweep begins at once."""
@@ -137,7 +136,7 @@ class Sweep:
             self._every(self.policy.inventory_interval, "inventory", self.inventory, workspace)
             self._spawn(self._keep_probing(workspace, URGENT))
             self._spawn(self._keep_probing(workspace, (Lane.ROTATION,)))
-        self._every(timedelta(seconds=1), "confirm_timeout", self.time_out)
+        self._spawn(self._keep_timing_out())
         self._every(timedelta(hours=1), "housekeeping", self._keep_house)
         self._scheduler.start()
 
@@ -145,6 +144,7 @@ class Sweep:
         """Starts nothing new, and lets what is under way end within that many seconds."""
         self._stopping.set()
         self._scheduler.remove_all_jobs()
+        self._suspects.set()
         for workspace in self.workspaces.values():
             workspace.urgent.set()
         if self._running:
@@ -157,6 +157,7 @@ class Sweep:
 
     def wake(self, workspace: str) -> None:
         """Something urgent is due there now."""
+        self._suspects.set()
         if workspace in self.workspaces:
             self.workspaces[workspace].urgent.set()
 
@@ -392,10 +393,11 @@ class Sweep:
         """Asks about due accounts for as long as the daemon runs. Urgent lanes and the rotation have a loop each, so
         that nobody waits behind the rotation.
         """
+        woken = workspace.urgent if lanes is URGENT else self._stopping
         while not self._stopping.is_set():
-            found = 0
+            rest = self.policy.longest_rest.total_seconds()
             try:
-                found = await self._probe_as_allowed(workspace, lanes)
+                rest = await self._probe_round(workspace, lanes)
             except StoreUnavailable as error:
                 log.warning("job.store_unavailable", job="probe", reason=str(error))
             except Exception:
@@ -403,37 +405,55 @@ class Sweep:
                 log.exception("job.failed", job="probe", workspace=workspace.name)
             if workspace.inventory_wanted and Lane.ROTATION in lanes:
                 await self._guarded("inventory", self.inventory, workspace)
-            if not found:
-                await self._rest(workspace, lanes)
+            await self._rest(woken, rest)
 
-    async def _probe_as_allowed(self, workspace: Workspace, lanes: Sequence[Lane]) -> int:
-        """While the API fails, only people's clicks go through, and one confirmation at a time to see whether it works
-        again. Returns how many probes there were, where more may be due at once.
+    async def _probe_round(self, workspace: Workspace, lanes: Sequence[Lane]) -> float:
+        """Asks about whose turn it is. Returns for how many seconds nothing more can be done."""
+        allowed = self._allowed(workspace, lanes)
+        pause = workspace.breaker.opens_until - asyncio.get_running_loop().time()
+        rest = pause if pause > 0 else self.policy.longest_rest.total_seconds()
+        due = await self.store.read(accounts.next_due, workspace.name, allowed)
+        if due is None:
+            return rest
+        ahead = (due - self.now()).total_seconds()
+        if ahead > 0:
+            return min(rest, ahead)
+        return 0.0 if await self.probe_as_allowed(workspace, lanes) else SHORTEST_REST
+
+    def _allowed(self, workspace: Workspace, lanes: Sequence[Lane]) -> Sequence[Lane]:
+        """While the breaker is open only people's clicks go through."""
+        return tuple(lane for lane in lanes if lane is Lane.CLICK) if workspace.resting else lanes
+
+    async def probe_as_allowed(self, workspace: Workspace, lanes: Sequence[Lane]) -> int:
+        """Asks about whose turn it is, as far as the breaker lets us: after its pause one at a time, to see whether the
+        API works again. Returns how many that were, where more may be due at once.
         """
-        if not workspace.resting:
-            return await self.probe_due(workspace, lanes)
-        if Lane.CLICK in lanes:
-            clicks = await self.probe_due(workspace, (Lane.CLICK,))
-            await self.probe_due(workspace, (Lane.CONFIRM,), most=1)
-            return clicks
-        return 0
+        most = 1 if workspace.breaker.is_trying and not workspace.resting else ROTATION_AT_ONCE
+        return await self.probe_due(workspace, self._allowed(workspace, lanes), most)
 
-    async def _rest(self, workspace: Workspace, lanes: Sequence[Lane]) -> None:
-        woken = workspace.urgent if lanes is URGENT else self._stopping
-        try:
-            await asyncio.wait_for(woken.wait(), timeout=1)
-        except TimeoutError:
-            return
-        if woken is workspace.urgent:
-            workspace.urgent.clear()
+    async def _keep_timing_out(self) -> None:
+        """Ends each suspicion when its time has run out."""
+        while not self._stopping.is_set():
+            await self._guarded("confirm_timeout", self.time_out)
+            rest = self.policy.longest_rest.total_seconds()
+            with suppress(StoreUnavailable):
+                due = await self.store.read(accounts.next_confirmation)
+                if due is not None:
+                    rest = min(rest, max((due - self.now()).total_seconds(), SHORTEST_REST))
+            await self._rest(self._suspects, rest)
 
-    async def probe_due(self, workspace: Workspace, lanes: Sequence[Lane], most: int = URGENT_AT_ONCE) -> int:
+    async def _rest(self, woken: asyncio.Event, seconds: float) -> None:
+        """For so long, or until it is woken."""
+        if seconds > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(woken.wait(), timeout=seconds)
+        if woken is not self._stopping:
+            woken.clear()
+
+    async def probe_due(self, workspace: Workspace, lanes: Sequence[Lane], most: int = ROTATION_AT_ONCE) -> int:
         """Asks about the accounts whose turn it is; returns how many those were."""
-        first = await self.store.read(accounts.next_due, workspace.name, lanes)
-        if first is None or first > self.now():
-            return 0
         urgent = Lane.ROTATION not in lanes
-        limit = most if urgent else min(ROTATION_AT_ONCE, max(1, workspace.allowance.share // 6))
+        limit = min(most, URGENT_AT_ONCE if urgent else max(1, workspace.allowance.share // 6))
         due = await self.store.run(accounts.claim_probes, workspace.name, lanes, self.now(), LEASE, limit)
         if urgent:
             await asyncio.gather(*(self._probe_now(workspace, probe) for probe in due))
@@ -464,7 +484,7 @@ class Sweep:
             again = self._again(workspace, probe, error)
             await self.store.run(accounts.postpone_probe, probe.account_id, again, probe.lane)
             return None
-        if workspace.failures:
+        if workspace.breaker.is_trying:
             await self._note_success(workspace)
         return seen
 
@@ -485,7 +505,7 @@ class Sweep:
         if stored is not None and stored.missing_since is not None:
             short_since = workspace.short_since.get(probe.profile)
             if short_since is None or now - short_since >= SHORT_LIST_BELIEVED:
-                return Observation(probe.ref, Signal.GONE, Source.INVENTORY, at=now)
+                return Observation(probe.ref, Signal.GONE, Source.INVENTORY, at=None)
             again, lane = short_since + SHORT_LIST_BELIEVED, Lane.ROTATION
         elif self._not_asked_lately(workspace, probe.ref):
             workspace.inventory_wanted = True
@@ -513,7 +533,7 @@ class Sweep:
 
     async def _note_failure(self, workspace: Workspace, error: ProviderError) -> None:
         """The API's trouble is the workspace's, never an account's."""
-        workspace.failed()
+        workspace.breaker.failed(asyncio.get_running_loop().time())
         message = f"{error} {error.remedy}"
         news = await self.store.run(
             profiles.raise_trouble, workspace.name, error.kind, message, error.request_id, self.now()
@@ -525,7 +545,7 @@ class Sweep:
             )  # fmt: skip
 
     async def _note_success(self, workspace: Workspace) -> None:
-        workspace.worked()
+        workspace.breaker.worked()
         for kind in await self.store.run(profiles.end_troubles, workspace.name):
             log.info("api.trouble_over", workspace=workspace.name, kind=kind)
 

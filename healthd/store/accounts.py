@@ -246,10 +246,14 @@ def claim_probes(
     return claimed
 
 
+_NEXT_DUE = select(func.min(accounts.c.probe_at)).where(
+    accounts.c.workspace == bindparam("workspace"), accounts.c.probe_lane == bindparam("lane")
+)
+
+
 def next_due(connection: Connection, workspace: str, lanes: Sequence[Lane]) -> datetime | None:
     """When the next probe in these lanes is due."""
-    query = select(func.min(accounts.c.probe_at)).where(accounts.c.workspace == workspace)
-    dues = [connection.execute(query.where(accounts.c.probe_lane == lane)).scalar() for lane in lanes]
+    dues = [connection.execute(_NEXT_DUE, {"workspace": workspace, "lane": lane}).scalar() for lane in lanes]
     return min((due for due in dues if due is not None), default=None)
 
 
@@ -285,6 +289,13 @@ def overdue_confirmations(connection: Connection, now: datetime, limit: int) -> 
         .limit(limit)
     )
     return [(row.workspace, row.ref) for row in connection.execute(query)]
+
+
+def next_confirmation(connection: Connection) -> datetime | None:
+    """When the time of the next suspect runs out."""
+    return connection.execute(
+        select(func.min(accounts.c.confirm_by)).where(accounts.c.confirm_by.is_not(None))
+    ).scalar()
 
 
 def broken_siblings(connection: Connection, stored: StoredAccount, limit: int = 100) -> list[int]:

@@ -162,7 +162,7 @@ class Rig:
         """The pause that the daemon takes from an API that fails is over."""
         assert self.daemon is not None
         for workspace in self.daemon.workspaces.values():
-            workspace.worked()
+            workspace.breaker.worked()
 
     async def until_drained(self) -> None:
         """Waits until every webhook that was taken has been looked at."""

@@ -5,6 +5,7 @@ with itself; and once every account has been looked at, with the truth.
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ from tests.engine.desk import ADA, MINUTE, SECOND, SLACK, Desk, empty_store
 
 REFS = {"1": "youtube", "2": "gmb", "3": "linkedin"}
 """Two behind one login, and one with a deadline."""
-NEWS = {True: Signal.CONNECTED, False: Signal.TOKEN_EXPIRED}
+NEWS = {Signal.CONNECTED: True, Signal.TOKEN_EXPIRED: False, Signal.DISCONNECTED: False}
+"""Whether the account works after it."""
 refs = st.sampled_from(sorted(REFS))
 which = st.integers(0, 10**6)
 
@@ -98,19 +100,18 @@ class Accounts(RuleBasedStateMachine):
         self.page = -1
 
     def teardown(self) -> None:
-        self.stack.close()
+        with self.stack:
+            if sys.exception() is None:
+                self.everything_is_looked_at()
 
     # What happens at the provider
 
-    @rule(ref=refs, works=st.booleans())
-    def changes(self, ref: str, works: bool) -> None:
-        self.works[ref] = works
-        self._announce(NEWS[works], ref)
-
-    @rule(ref=refs)
-    def disconnects(self, ref: str) -> None:
-        self.works[ref] = False
-        self._announce(Signal.DISCONNECTED, ref)
+    @rule(ref=refs, news=st.sampled_from([*NEWS]), at_once=st.booleans())
+    def changes(self, ref: str, news: Signal, at_once: bool) -> None:
+        self.works[ref] = NEWS[news]
+        self.events.append(self.desk.event(news, ref, platform=REFS[ref]))
+        if at_once:
+            self._apply(self.events[-1])
 
     @rule(ref=refs, exists=st.booleans())
     def is_deleted_or_back(self, ref: str, exists: bool) -> None:
@@ -124,9 +125,6 @@ class Accounts(RuleBasedStateMachine):
     def lives_for_so_many_days(self, ref: str, days: int | None) -> None:
         self.days_left[ref] = days
 
-    def _announce(self, signal: Signal, ref: str) -> None:
-        self.events.append(self.desk.event(signal, ref, platform=REFS[ref]))
-
     # How we hear of it
 
     @precondition(lambda self: self.events)
@@ -134,6 +132,10 @@ class Accounts(RuleBasedStateMachine):
     def hears_of_some_event(self, number: int, times: int) -> None:
         """New or old, and perhaps not for the first time."""
         self._apply(*[self.events[number % len(self.events)]] * times)
+
+    @rule(ref=refs, news=st.sampled_from([*NEWS]))
+    def hears_what_is_not_so(self, ref: str, news: Signal) -> None:
+        self._apply(self.desk.event(news, ref, platform=REFS[ref]))
 
     @rule(ref=refs, source=st.sampled_from([Source.HEALTH, Source.BULK]))
     def asks(self, ref: str, source: Source) -> None:
@@ -217,7 +219,7 @@ class Accounts(RuleBasedStateMachine):
 
     @rule()
     def everything_is_looked_at(self) -> None:
-        """Afterwards what we believe is the truth."""
+        """Afterwards what we believe is the truth, whatever else comes in late."""
         self.lists()
         for _ in range(2):
             for ref in REFS:
@@ -235,6 +237,13 @@ class Accounts(RuleBasedStateMachine):
                 assert stored.account.state is State.EXPIRED
             if self.exists[ref]:
                 assert stored.account.paused == self.paused[ref]
+        self._what_is_late_changes_nothing()
+
+    def _what_is_late_changes_nothing(self) -> None:
+        before = self._stored()
+        self._apply(*self.events, *self.answers)
+        after = self._stored()
+        assert [after[ref].account for ref in before] == [stored.account for stored in before.values()]
 
     def _truth(self, ref: str, source: Source) -> Observation:
         return self.desk.reading(

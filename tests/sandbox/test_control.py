@@ -178,7 +178,7 @@ async def test_any_text_can_be_sent_under_a_good_signature(scene: Scene, listene
 
 
 async def test_a_webhook_with_a_known_secret_may_go_anywhere(scene: Scene, listener: Listener) -> None:
-    made = await scene.do("/webhooks", url="http://healthd.internal:8080/webhooks/x", secret=SECRET)
+    made = await scene.do("/webhooks", url="http://healthd.example:8080/webhooks/x", secret=SECRET)
     assert made["secret"] == SECRET
     own = await scene.do("/webhooks", url=listener.url, events=["account.connected"])
     await scene.do(f"/accounts/{scene.account('tiktok').id}/reconnect")

@@ -22,6 +22,7 @@ HOT: dict[str, Job] = {
     "next probe": lambda c, a: accounts.next_due(c, "acme", tuple(Lane)),
     "bring probes forward": lambda c, a: accounts.schedule_probe(c, [a.id], NOON, Lane.CLICK),
     "overdue confirmations": lambda c, a: accounts.overdue_confirmations(c, NOON, 10),
+    "next confirmation": lambda c, a: accounts.next_confirmation(c),
     "load accounts": lambda c, a: accounts.load(c, "acme", ["1"]),
     "known to a sweep": lambda c, a: accounts.known(c, "acme", "p"),
     "siblings": accounts.broken_siblings,

@@ -57,7 +57,7 @@ class Surroundings:
     def rested(self, name: str = "acme") -> Workspace:
         """The workspace, after the pauses that it takes from an API that fails or says *too many*."""
         workspace = self.workspace(name)
-        workspace.ready_at = workspace.allowance.ledger.paused_until = 0.0
+        workspace.breaker.opens_until = workspace.allowance.ledger.paused_until = 0.0
         return workspace
 
     def accounts(self, name: str = "acme") -> list[Account]:

@@ -74,28 +74,23 @@ async def test_trouble_with_the_key_is_noted_once_with_its_remedy_and_ends_by_it
     ]
 
 
-async def test_each_failure_in_a_row_doubles_the_pause_up_to_five_minutes(scene: Surroundings) -> None:
-    workspace, pauses = scene.workspace(), []
-    loop = asyncio.get_running_loop()
-    for number in range(12):
-        workspace.failed()
-        pauses.append(workspace.ready_at - loop.time())
-        most = min(2.0 * 2**number, 300.0)
-        assert most * 0.49 <= pauses[-1] <= most
-    assert workspace.resting
-    workspace.worked()
-    assert not workspace.resting
+def fail(scene: Surroundings, times: int = 1) -> None:
+    """The API has failed so many times in a row, the last time just now."""
+    breaker, now = scene.workspace().breaker, asyncio.get_running_loop().time()
+    for _ in range(times):
+        breaker.opens_until = 0.0
+        breaker.failed(now)
 
 
 async def test_a_workspace_that_rests_is_not_swept(scene: Surroundings) -> None:
-    scene.workspace().failed()
+    fail(scene)
     before = len(scene.sandbox.api.requests)
     assert await scene.sweep.bulk(scene.workspace()) == []
     assert await scene.sweep.inventory(scene.workspace()) == []
     assert len(scene.sandbox.api.requests) == before
 
 
-async def test_while_the_api_fails_clicks_go_through_and_confirmations_only_one_at_a_time(
+async def test_while_the_api_fails_only_clicks_go_through_and_then_one_call_tries_whether_it_works_again(
     tmp_path: Path,
 ) -> None:
     policy = SweepPolicy(bulk_interval=timedelta(hours=1), inventory_interval=timedelta(hours=1))
@@ -104,23 +99,24 @@ async def test_while_the_api_fails_clicks_go_through_and_confirmations_only_one_
         clicked, *others = scene.accounts()
         await scene.all_due(Lane.CONFIRM)
         await scene.due(clicked, Lane.CLICK)
-        scene.workspace().failures = 20
-        scene.workspace().failed()
-        scene.sandbox.faults.add(kind="status", status=401, path=f"/{others[0].id}/health")
+        fail(scene, 20)
         for account in others:
             scene.sandbox.faults.add(kind="status", status=401, path=f"/{account.id}/health")
         workspace = scene.workspace()
-        clicks = await scene.sweep._probe_as_allowed(workspace, (Lane.CLICK, Lane.CONFIRM))
+        clicks = await scene.sweep.probe_as_allowed(workspace, (Lane.CLICK, Lane.CONFIRM))
         assert clicks == 1
         assert len(scene.asked(f"/{clicked.id}/health")) == 1
-        assert workspace.failures == 1, "the click's answer has ended the pause, the confirmation began another"
-        workspace.failures = 20
-        workspace.failed()
+        assert not workspace.breaker.is_trying, "the click's answer has shown that the API works"
+        fail(scene, 20)
         before = len(scene.sandbox.api.requests)
-        assert await scene.sweep._probe_as_allowed(workspace, (Lane.CLICK, Lane.CONFIRM)) == 0
+        assert await scene.sweep.probe_as_allowed(workspace, (Lane.CLICK, Lane.CONFIRM)) == 0
+        assert await scene.sweep.probe_as_allowed(workspace, (Lane.ROTATION,)) == 0
+        assert len(scene.sandbox.api.requests) == before
+        scene.rested()
+        assert await scene.sweep.probe_as_allowed(workspace, (Lane.CLICK, Lane.CONFIRM)) == 1
         assert len(scene.sandbox.api.requests) - before == 1
-        assert await scene.sweep._probe_as_allowed(workspace, (Lane.ROTATION,)) == 0
-        assert len(scene.sandbox.api.requests) - before == 1
+        assert workspace.resting
+        assert workspace.breaker.failures == 21
 
 
 async def test_a_workspace_that_fails_or_is_slow_does_not_delay_the_others(tmp_path: Path) -> None:
