@@ -434,12 +434,14 @@ class Sweep:
     async def _keep_timing_out(self) -> None:
         """Ends each suspicion when its time has run out."""
         while not self._stopping.is_set():
-            await self._guarded("confirm_timeout", self.time_out)
             rest = self.policy.longest_rest.total_seconds()
             with suppress(StoreUnavailable):
                 due = await self.store.read(accounts.next_confirmation)
-                if due is not None:
-                    rest = min(rest, max((due - self.now()).total_seconds(), SHORTEST_REST))
+                if due is not None and due <= self.now():
+                    await self._guarded("confirm_timeout", self.time_out)
+                    rest = SHORTEST_REST
+                elif due is not None:
+                    rest = min(rest, (due - self.now()).total_seconds())
             await self._rest(self._suspects, rest)
 
     async def _rest(self, woken: asyncio.Event, seconds: float) -> None:
