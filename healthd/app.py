@@ -50,6 +50,7 @@ def build_engine(settings: Settings, rng: random.Random | None = None) -> Engine
         policy=settings.policy(),
         probes=settings.probe_policy(),
         routing=settings.routing(),
+        operators=settings.operators(),
         link_lifetime=settings.link.lifetime,
         rng=rng or random.Random(),  # noqa: S311 - jitter, not secrecy
     )
@@ -231,7 +232,7 @@ class Daemon:
         self.receiver = Receiver(
             store, providers, metrics, self.now, self._inbox.set, body_timeout=settings.server.body_timeout
         )
-        self.drain = Drain(store, self.engine, providers, metrics, self.now, self.reporter.heard)
+        self.drain = Drain(store, self.engine, providers, metrics, self.now, self.reporter.heard, self.sweep.doubt_key)
         self.operations = Operations(store, metrics, self.now)
         metrics.watch_allowances(self._allowances)
         self._public_routes = self.receiver.routes()
@@ -247,6 +248,8 @@ class Daemon:
                     on_page=lambda state: metrics.link_pages.labels(state).inc(),
                     on_mint=lambda outcome: metrics.link_mints.labels(outcome).inc(),
                     on_refused=lambda reason: metrics.link_refused.labels(reason).inc(),
+                    on_trouble=lambda workspace, error: self.sweep.note_trouble(workspace, error, "mint"),
+                    on_answer=lambda workspace: self.sweep.note_trouble_over(workspace, "mint"),
                 ),
             )
 

@@ -21,7 +21,7 @@ from healthd.core.model import Lane, State
 from healthd.engine import Change
 from healthd.metrics import Metrics
 from healthd.providers.base import ProviderError
-from healthd.store import accounts, profiles
+from healthd.store import accounts, profiles, troubles
 from healthd.store.database import Store
 from healthd.sweep import URGENT, Sweep, Workspace
 from healthd.telling import add_row, coloured, table
@@ -172,9 +172,9 @@ def _ask_about_all(connection: Connection, workspace: str, now: datetime) -> int
 
 async def _note_trouble(store: Store, workspace: Workspace, result: Result, bar: _Bar) -> None:
     """Single calls that failed ended nothing, but what is known of their accounts is not of today."""
-    troubles = [one for one in await store.read(profiles.current_troubles) if one.workspace == workspace.name]
-    if workspace.breaker.failures and troubles:
-        result.failures[workspace.name] = troubles[0].message
+    lasting = await store.read(troubles.current, workspace.name)
+    if workspace.breaker.failures and lasting:
+        result.failures[workspace.name] = f"{lasting[0].message}. {lasting[0].remedy}"
         bar.say("not everything could be looked at", 0, 1)
     else:
         bar.say("done", 1, 1)

@@ -238,6 +238,7 @@ class LifetimeSettings(Section):
 
 class NoticeSettings(Section):
     default: Names = ()
+    operator: Names = ()
     remind_after: Durations = Cadence().remind_after
     give_up_after: Duration = timedelta(hours=24)
 
@@ -312,6 +313,10 @@ class Settings(Section):
 
     def cadence(self) -> Cadence:
         return Cadence(self.notices.remind_after, self.notices.give_up_after)
+
+    def operators(self) -> tuple[Target, ...]:
+        """Who is told of trouble with an API."""
+        return tuple(Target.parse(target) for target in self.notices.operator)
 
     def routing(self) -> Routing:
         default = tuple(Target.parse(target) for target in self.notices.default)
@@ -643,7 +648,11 @@ def _names(settings: Settings) -> Iterator[tuple[Place, str, str]]:
 
 
 def _targets(settings: Settings, broken: set[Place]) -> Iterator[tuple[Place, str, str]]:
-    lists: list[tuple[Place, tuple[str, ...]]] = [(("notices", "default"), settings.notices.default)]
+    chosen = settings.notices
+    lists: list[tuple[Place, tuple[str, ...]]] = [
+        (("notices", "default"), chosen.default),
+        (("notices", "operator"), chosen.operator),
+    ]
     lists += [(("routes", number, "to"), route.to) for number, route in enumerate(settings.routes)]
     unsure = {(section, name) for section, name, *_ in (one for one in broken if len(one) > 1)} | broken
     for place, targets in lists:

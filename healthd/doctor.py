@@ -74,6 +74,10 @@ def _routing(settings: Settings) -> Iterator[Finding]:
 
 
 def _notes(settings: Settings) -> Iterator[Finding]:
+    if not settings.notices.operator:
+        yield Finding(
+            "notices.operator", True, "nobody: of a refused key or a silent API only the log and the metrics will tell"
+        )
     for name, workspace in settings.workspaces.items():
         if not workspace.webhook_secrets:
             yield Finding(f"workspaces.{name}", True, "no webhook_secrets: trouble is found by the sweep only")

@@ -15,6 +15,7 @@ from typing import Any, assert_never
 from sqlalchemy import Connection
 
 from healthd.core import machine
+from healthd.core.cadence import ENDED_BY_ANY_ANSWER, trouble_due
 from healthd.core.model import (
     Account,
     Cause,
@@ -32,9 +33,10 @@ from healthd.core.model import (
 )
 from healthd.core.probing import ProbePolicy, next_probe
 from healthd.core.routing import Routing
-from healthd.store import accounts, incidents, notices
+from healthd.store import accounts, incidents, notices, troubles
 from healthd.store.accounts import StoredAccount
 from healthd.store.incidents import Incident, Link
+from healthd.store.troubles import Trouble
 
 NOBODY = Target("")
 """Stands where a notice would go if anybody were configured: the notice is withheld, and the reason is on record."""
@@ -106,6 +108,7 @@ class Engine:
     policy: Policy = field(default_factory=Policy)
     probes: ProbePolicy = field(default_factory=ProbePolicy)
     routing: Routing = field(default_factory=Routing)
+    operators: tuple[Target, ...] = ()
     link_lifetime: timedelta = timedelta(days=7)
     rng: random.Random = field(default_factory=random.Random)
 
@@ -186,6 +189,38 @@ class Engine:
             for workspace, overdue in alarms.items()
             for change in self.apply(connection, workspace, overdue, now)
         ]
+
+    def trouble(self, connection: Connection, trouble: Trouble) -> bool:
+        """Something stands between us and an API: the operator is told once, if it lasts. Whether it is news."""
+        if not troubles.begin(connection, trouble):
+            return False
+        self._tell_operators(connection, trouble, NoticeKind.TROUBLE, self.operators, trouble.since)
+        return True
+
+    def trouble_over(self, connection: Connection, workspace: str, now: datetime, question: str) -> list[Trouble]:
+        """The API answered such a question: what stood in its way is over. Returns what ended."""
+        lasting = troubles.current(connection, workspace)
+        ended = [one for one in lasting if one.question == question or one.kind in ENDED_BY_ANY_ANSWER]
+        if ended:
+            troubles.end(connection, ended, now)
+        for trouble in ended:
+            told = notices.withdraw(connection, trouble_subject(trouble), "over before it was sent")
+            self._tell_operators(connection, trouble, NoticeKind.TROUBLE_OVER, told, now)
+        return ended
+
+    def _tell_operators(
+        self, connection: Connection, trouble: Trouble, kind: NoticeKind, targets: Sequence[Target], now: datetime
+    ) -> None:
+        due = trouble_due(trouble.kind, now) if kind is NoticeKind.TROUBLE else now
+        notices.write(
+            connection,
+            subject=trouble_subject(trouble),
+            trouble_id=trouble.id,
+            kind=kind,
+            targets=targets,
+            due_at=due,
+            now=due,
+        )
 
     def is_news(self, known: accounts.Known, observation: Observation) -> bool:
         """Whether a sweep's reading says anything that is not known already; most of a million say nothing."""
@@ -419,6 +454,11 @@ def _broken_at(case: _Case) -> datetime:
     if account.state is State.SUSPECT:
         return min((at for at in (account.as_of, account.changed_at) if at is not None), default=case.now)
     return account.error_since or case.observation.at or case.now
+
+
+def trouble_subject(trouble: Trouble) -> str:
+    """What the operator's notices of a trouble are about."""
+    return f"trouble:{trouble.id}"
 
 
 def _warning(case: _Case, deadline: datetime) -> str:

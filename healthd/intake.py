@@ -35,6 +35,7 @@ BATCH = 512
 """Webhooks in one commit, and in one transaction of the drain."""
 TOLD_AT_ONCE = 50
 """Changes that are told before the event loop gets its turn."""
+KEY_REVOKED = "key.revoked"
 STORED_WITHIN = 2.0
 """Seconds that a sender waits for the commit before it is told to come again."""
 _RETRY = {"retry-after": "5"}
@@ -204,6 +205,7 @@ class Drain:
     metrics: Metrics
     now: Callable[[], datetime]
     heard: Callable[[Sequence[Change]], None]
+    doubt_key: Callable[[str], None]
 
     async def run(self) -> int:
         """Works until the inbox is empty; returns how many webhooks that were."""
@@ -241,6 +243,8 @@ class Drain:
             self.metrics.webhook_events.labels(received.workspace, "unparsed").inc()
             return [], InboxStatus.PARKED, str(error)
         self.metrics.webhook_events.labels(received.workspace, event_label(event.name)).inc()
+        if event.name == KEY_REVOKED:
+            self.doubt_key(received.workspace)
         try:
             # A savepoint: a payload that we fail on is its own problem, not that of all webhooks behind it.
             with connection.begin_nested():

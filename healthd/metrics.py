@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 from healthd.core.model import Lane, NoticeStatus, State, platform_label
-from healthd.store import accounts, inbox, incidents, notices, profiles
+from healthd.store import accounts, inbox, incidents, notices, profiles, troubles
 
 # Each counter and histogram would bring a second series that says when it began; nothing of ours reads it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -101,7 +101,7 @@ class Snapshot:
     accounts: list[tuple[str, str, State, bool, int]] = field(default_factory=list)
     incidents: list[tuple[str, int]] = field(default_factory=list)
     scopes: list[profiles.Scope] = field(default_factory=list)
-    troubles: list[profiles.Trouble] = field(default_factory=list)
+    troubles: list[troubles.Trouble] = field(default_factory=list)
     inbox: Mapping[str, int] = field(default_factory=dict)
     outbox: Mapping[str, int] = field(default_factory=dict)
     outbox_age: timedelta = timedelta(0)
@@ -115,7 +115,7 @@ def take_snapshot(connection: Connection, now: datetime) -> Snapshot:
         accounts=accounts.counts(connection),
         incidents=incidents.open_counts(connection),
         scopes=profiles.scopes(connection),
-        troubles=profiles.current_troubles(connection),
+        troubles=troubles.current(connection),
         inbox=inbox.counts(connection),
         outbox=waiting,
         outbox_age=age,
@@ -176,8 +176,8 @@ class _StoreCollector(Collector):
             bulk.add_metric((workspace,), min((_unix(scope.bulk_at) for scope in active), default=0))
             inventory.add_metric((workspace,), min((_unix(scope.inventory_at) for scope in active), default=0))
         trouble = _gauge("healthd_api_trouble")
-        for found in seen.troubles:
-            trouble.add_metric((found.workspace, found.kind), 1)
+        for workspace, kind in sorted({(found.workspace, found.kind) for found in seen.troubles}):
+            trouble.add_metric((workspace, kind), 1)
         yield from (bulk, inventory, trouble)
 
     def _queues(self, seen: Snapshot) -> Iterator[Metric]:
@@ -235,6 +235,7 @@ class Metrics:
 
         gauge("healthd_build_info", "1, with the version that runs.", "version").labels(version).set(1)
         self.loop_lag = gauge("healthd_event_loop_lag_seconds", "How late the event loop last woke up.")
+        self.store_up = gauge("healthd_store_up", "1 while the database answers; what it knows is missing otherwise.")
 
         self.observations = counter(
             "healthd_observations_total", "What was learnt of accounts.", "workspace", "source", "signal", "outcome"
@@ -290,9 +291,10 @@ class Metrics:
     def watch_allowances(self, readings: Callable[[], Mapping[str, AllowanceReading]]) -> None:
         self._store.allowances = readings
 
-    def exposition(self, snapshot: Snapshot) -> bytes:
-        """The text that Prometheus reads."""
+    def exposition(self, snapshot: Snapshot | None) -> bytes:
+        """The text that Prometheus reads; without a snapshot what the process itself knows."""
         self._store.snapshot = snapshot
+        self.store_up.set(snapshot is not None)
         return generate_latest(self.registry)
 
 

@@ -18,18 +18,19 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import Connection
 
-from healthd.channels.base import LINK, LONGEST, Channel, Content, Dead, Delivery, Notice, Receipt, Retry
+from healthd.channels.base import LINK, LONGEST, Channel, Content, Dead, Delivery, Notice, Receipt, Retry, TroubleNotice
 from healthd.core import cadence
 from healthd.core.cadence import Cadence, Drop, Hold
 from healthd.core.model import Cause, NoticeKind, NoticeStatus, Resolution, State
 from healthd.links import Links
 from healthd.metrics import Metrics
 from healthd.providers.base import Provider, ProviderError
-from healthd.store import accounts, incidents, notices, profiles
+from healthd.store import accounts, incidents, notices, profiles, troubles
 from healthd.store.accounts import StoredAccount
 from healthd.store.database import Store, StoreUnavailable
 from healthd.store.incidents import Incident
 from healthd.store.notices import StoredNotice
+from healthd.store.troubles import Trouble
 
 log = structlog.get_logger("healthd.outbox")
 
@@ -60,11 +61,16 @@ class Facts:
     scope_active: bool
 
 
+def _first_id(notice: StoredNotice, kind: NoticeKind) -> str:
+    """The id of the notice that began the conversation in which this one stands."""
+    return notices.notice_id(notice.subject, notice.target, kind, 0)
+
+
 def look_up(connection: Connection, notice: StoredNotice) -> Facts:
-    account = accounts.by_id(connection, notice.account_id)
+    account = accounts.by_id(connection, notice.account_id) if notice.account_id is not None else None
     if account is None:
         raise LookupError(f"notice {notice.id} is about an account that is not in the store")
-    first_id = notices.notice_id(notice.subject, notice.target, NoticeKind.OPENED, 0)
+    first_id = _first_id(notice, NoticeKind.OPENED)
     scopes = profiles.scopes(connection, account.account.workspace)
     return Facts(
         account,
@@ -210,6 +216,53 @@ class Outbox:
                 await self._again(notice, Retry(f"healthd failed on it: {type(error).__name__}"))
 
     async def _one(self, notice: StoredNotice) -> None:
+        if notice.trouble_id is not None:
+            await self._tell_operator(notice, notice.trouble_id)
+        else:
+            await self._tell_person(notice)
+
+    async def _tell_operator(self, notice: StoredNotice, trouble_id: str) -> None:
+        """About an API that stands in our way, if it still does."""
+        trouble = await self.store.read(troubles.get, trouble_id)
+        if trouble is None or (notice.kind is NoticeKind.TROUBLE and trouble.ended_at is not None):
+            await self._settle(notice, NoticeStatus.DROPPED, "over before it was sent")
+            return
+        opening = await self.store.read(notices.get, _first_id(notice, NoticeKind.TROUBLE))
+        first = opening if opening is not None and opening.id != notice.id else None
+        channel = self.channels.get(notice.target.channel)
+        if channel is None:
+            await self._finish(notice, NoticeStatus.DEAD, "its channel is no longer configured")
+            return
+        message = TroubleNotice(
+            notice.id, notice.kind, notice.target, trouble.workspace, trouble.kind, trouble.question, trouble.message,
+            trouble.remedy, trouble.since, notice.created_at, trouble.request_id, trouble.ended_at,
+        )  # fmt: skip
+        try:
+            content = notice.content or await self._render(channel, notice, message)
+            receipt = await channel.send(self._delivery(notice, content, first, None))
+        except Retry as retry:
+            await self._again(notice, retry)
+        except Dead as dead:
+            await self._finish(notice, NoticeStatus.DEAD, dead.reason)
+        else:
+            await self.store.run(self._record_told, notice, trouble, receipt, self.now())
+            self._count(notice, NoticeStatus.SENT)
+            log.info("notice.sent", notice=notice.id, kind=notice.kind, channel=notice.target.channel)
+
+    def _record_told(
+        self, connection: Connection, notice: StoredNotice, trouble: Trouble, receipt: Receipt, now: datetime
+    ) -> None:
+        """It is sent; and if it was over by then, that is told as well."""
+        if not notices.settle(connection, notice, NoticeStatus.SENT, receipt=receipt, sent_at=now):
+            return
+        latest = troubles.get(connection, trouble.id)
+        if notice.kind is NoticeKind.TROUBLE and latest is not None and latest.ended_at is not None:
+            notices.write(
+                connection, subject=notice.subject, trouble_id=trouble.id, kind=NoticeKind.TROUBLE_OVER,
+                targets=(notice.target,), due_at=now, now=now,
+            )  # fmt: skip
+
+    async def _tell_person(self, notice: StoredNotice) -> None:
         began = self.now()
         facts = await self.store.read(look_up, notice)
         verdict = cadence.verdict(
@@ -229,8 +282,9 @@ class Outbox:
             await self._finish(notice, NoticeStatus.DEAD, "its workspace is no longer configured")
             return
         try:
-            content = notice.content or await self._render(channel, notice, facts)
-            receipt = await channel.send(await self._delivery(notice, facts, content))
+            content = notice.content or await self._render(channel, notice, self._message(notice, facts))
+            link = await self._link(notice, facts) if notice.kind in NEEDS_LINK else None
+            receipt = await channel.send(self._delivery(notice, content, facts.first, link))
         except Retry as retry:
             await self._again(notice, retry)
         except Dead as dead:
@@ -238,8 +292,8 @@ class Outbox:
         else:
             await self._sent(notice, facts, receipt, began)
 
-    async def _render(self, channel: Channel, notice: StoredNotice, facts: Facts) -> Content:
-        content = channel.render(self._message(notice, facts))
+    async def _render(self, channel: Channel, notice: StoredNotice, message: Notice | TroubleNotice) -> Content:
+        content = channel.render(message)
         await self.store.run(notices.keep_content, notice.id, content, self.now())
         return content
 
@@ -267,16 +321,18 @@ class Outbox:
             link_minutes=DIRECT_LINK_MINUTES if needs_link and self.links is None else None,
         )
 
-    async def _delivery(self, notice: StoredNotice, facts: Facts, content: Content) -> Delivery:
+    def _delivery(
+        self, notice: StoredNotice, content: Content, first: StoredNotice | None, link: str | None
+    ) -> Delivery:
         return Delivery(
             notice_id=notice.id,
             kind=notice.kind,
             target=notice.target,
             content=content,
-            link=await self._link(notice, facts) if notice.kind in NEEDS_LINK else None,
+            link=link,
             created_at=notice.created_at,
-            thread=facts.first.id if facts.first else None,
-            first=facts.first.receipt if facts.first else None,
+            thread=first.id if first else None,
+            first=first.receipt if first else None,
         )
 
     async def _link(self, notice: StoredNotice, facts: Facts) -> str:
@@ -319,6 +375,11 @@ class Outbox:
         log.warning(
             "notice.retry", notice=notice.id, channel=notice.target.channel, reason=retry.reason, due_at=due.isoformat()
         )
+
+    async def _settle(self, notice: StoredNotice, status: NoticeStatus, reason: str) -> None:
+        await self.store.run(notices.settle, notice, status, reason=reason)
+        self._count(notice, status)
+        log.info("notice.withheld", notice=notice.id, status=status, reason=reason)
 
     async def _finish(self, notice: StoredNotice, status: NoticeStatus, reason: str) -> None:
         await self.store.run(notices.settle, notice, status, reason=reason)

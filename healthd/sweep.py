@@ -33,6 +33,7 @@ from healthd.providers.base import (
     Provider,
     ProviderError,
     RateLimited,
+    Starved,
     Unauthorized,
     Unavailable,
 )
@@ -41,6 +42,7 @@ from healthd.store import accounts, housekeeping, profiles
 from healthd.store.accounts import Known, Probe
 from healthd.store.database import Store, StoreUnavailable
 from healthd.store.profiles import OWN, Scope
+from healthd.store.troubles import Trouble, trouble_id
 
 log = structlog.get_logger("healthd.sweep")
 
@@ -65,6 +67,11 @@ STANDS_IN_THE_WAY = (Unauthorized, PaymentRequired, MissingScope, Unavailable, R
 """Errors that are about the workspace or the API, not about the one account asked for."""
 
 
+QUESTIONS = ("bulk", "list", "health", "profiles", "mint")
+"""What an API is asked for."""
+STARVED_AFTER = timedelta(minutes=10)
+
+
 @dataclass
 class Workspace:
     """One workspace, and how its API has been treating us."""
@@ -76,6 +83,8 @@ class Workspace:
     rng: random.Random
     urgent: asyncio.Event = field(default_factory=asyncio.Event)
     inventory_wanted: bool = False
+    troubled: set[str] = field(default_factory=lambda: set(QUESTIONS))
+    """Questions whose answer may end a trouble on record: at first all, since an earlier process may have left some."""
     short_since: dict[str, datetime] = field(default_factory=dict)
     """By profile: since when its lists have been too short to be believed."""
 
@@ -138,6 +147,7 @@ class Sweep:
             self._spawn(self._keep_probing(workspace, (Lane.ROTATION,)))
         self._spawn(self._keep_timing_out())
         self._every(timedelta(hours=1), "housekeeping", self._keep_house)
+        self._every(timedelta(minutes=5), "allowances", self.watch_allowances)
         self._scheduler.start()
 
     async def stop(self, within: float) -> None:
@@ -250,7 +260,7 @@ class Sweep:
             await asyncio.sleep(0)
 
     async def _bulk_scope(self, workspace: Workspace, scope: Scope) -> list[Change]:
-        async with self._asking(workspace, scope) as answer:
+        async with self._asking(workspace, scope, "bulk") as answer:
             bulk = await workspace.provider.health_all(scope.ref or None)
         if not answer.understood:
             return []
@@ -333,7 +343,7 @@ class Sweep:
         return await self._each_scope(workspace, [*scopes, *resumed], self._inventory_scope)
 
     async def _inventory_scope(self, workspace: Workspace, scope: Scope) -> list[Change]:
-        async with self._asking(workspace, scope) as answer:
+        async with self._asking(workspace, scope, "list") as answer:
             listed = await workspace.provider.list_accounts(scope.ref or None, Lane.BULK)
         if not answer.understood:
             return []
@@ -368,7 +378,7 @@ class Sweep:
             log.debug("profiles.unavailable", workspace=workspace.name, reason=error.kind)
             return []
         except ProviderError as error:
-            await self._note_failure(workspace, error)
+            await self._note_failure(workspace, error, "profiles")
             raise
         before = await self.store.read(profiles.scopes, workspace.name)
         paused = {scope.ref: scope for scope in before if not scope.active}
@@ -482,12 +492,11 @@ class Sweep:
             return None
         except ProviderError as error:
             if isinstance(error, STANDS_IN_THE_WAY):
-                await self._note_failure(workspace, error)
+                await self._note_failure(workspace, error, "health")
             again = self._again(workspace, probe, error)
             await self.store.run(accounts.postpone_probe, probe.account_id, again, probe.lane)
             return None
-        if workspace.breaker.is_trying:
-            await self._note_success(workspace)
+        await self._note_success(workspace, "health")
         return seen
 
     def _again(self, workspace: Workspace, probe: Probe, error: ProviderError) -> datetime:
@@ -519,7 +528,7 @@ class Sweep:
         return None
 
     @asynccontextmanager
-    async def _asking(self, workspace: Workspace, scope: Scope) -> AsyncIterator[_Answer]:
+    async def _asking(self, workspace: Workspace, scope: Scope, question: str) -> AsyncIterator[_Answer]:
         """Around a question about a whole scope: notes how the API treated us."""
         answer = _Answer()
         try:
@@ -529,27 +538,51 @@ class Sweep:
                 answer.understood = False
                 await self.store.run(profiles.set_active, workspace.name, scope.ref, active=False)
                 return
-            await self._note_failure(workspace, error)
+            await self._note_failure(workspace, error, question)
             raise
-        await self._note_success(workspace)
+        await self._note_success(workspace, question)
 
-    async def _note_failure(self, workspace: Workspace, error: ProviderError) -> None:
+    async def _note_failure(self, workspace: Workspace, error: ProviderError, question: str) -> None:
         """The API's trouble is the workspace's, never an account's."""
         workspace.breaker.failed(asyncio.get_running_loop().time())
-        message = f"{error} {error.remedy}"
-        news = await self.store.run(
-            profiles.raise_trouble, workspace.name, error.kind, message, error.request_id, self.now()
-        )
-        if news:
+        await self.note_trouble(workspace.name, error, question)
+
+    async def note_trouble(self, workspace: str, error: ProviderError, question: str) -> None:
+        """Something stands in the way of this kind of question; the operator hears of it once."""
+        now = self.now()
+        self.workspaces[workspace].troubled.update(QUESTIONS)
+        trouble = Trouble(
+            trouble_id(workspace, error.kind, now), workspace, error.kind, question, now, str(error), error.remedy,
+            error.request_id,
+        )  # fmt: skip
+        if await self.store.run(self.engine.trouble, trouble):
             log.warning(
-                "api.trouble", workspace=workspace.name, kind=error.kind, reason=str(error), remedy=error.remedy,
-                request_id=error.request_id,
+                "api.trouble", workspace=workspace, kind=error.kind, question=question, reason=str(error),
+                remedy=error.remedy, request_id=error.request_id,
             )  # fmt: skip
 
-    async def _note_success(self, workspace: Workspace) -> None:
+    async def _note_success(self, workspace: Workspace, question: str) -> None:
         workspace.breaker.worked()
-        for kind in await self.store.run(profiles.end_troubles, workspace.name):
-            log.info("api.trouble_over", workspace=workspace.name, kind=kind)
+        await self.note_trouble_over(workspace.name, question)
+
+    async def note_trouble_over(self, workspace: str, question: str) -> None:
+        """The API answered such a question."""
+        if question not in self.workspaces[workspace].troubled:
+            return
+        self.workspaces[workspace].troubled.discard(question)
+        for ended in await self.store.run(self.engine.trouble_over, workspace, self.now(), question):
+            log.info("api.trouble_over", workspace=workspace, kind=ended.kind, question=ended.question)
+
+    async def watch_allowances(self) -> None:
+        """Calls that wait and wait: the customer's own traffic leaves nothing. The next answer ends the trouble."""
+        for workspace in self.workspaces.values():
+            if workspace.allowance.longest_wait > STARVED_AFTER.total_seconds():
+                await self.note_trouble(workspace.name, Starved("no call has gone through for minutes"), "any")
+
+    def doubt_key(self, workspace: str) -> None:
+        """The provider says that a key was revoked: whether it was ours shows at the next question."""
+        if workspace in self.workspaces:
+            self.workspaces[workspace].inventory_wanted = True
 
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)

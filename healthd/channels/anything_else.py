@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from healthd.channels.base import LONGEST, Content, Delivery, Notice, Receipt, Retry, fill
+from healthd.channels.base import LONGEST, Content, Delivery, Notice, Receipt, Retry, TroubleNotice, fill
 from healthd.channels.wording import Tone, tell
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class AnythingElse:
         self._timeout = settings.timeout
         self._apprise = _service(settings.url.get_secret_value())
 
-    def render(self, notice: Notice) -> Content:
+    def render(self, notice: Notice | TroubleNotice) -> Content:
         words = tell(notice)
         facts = "\n".join(f"{fact.label}: {fact.value}" for fact in words.facts)
         link = notice.link if words.button and notice.link is not None else ""

@@ -55,6 +55,30 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class TroubleNotice:
+    """For the operator: what stands between healthd and a workspace's API, and what to do. ``what`` and ``remedy`` are
+    our own sentences; ``ended_at`` is set once it is over.
+    """
+
+    id: str
+    kind: NoticeKind
+    target: Target
+    workspace: str
+    trouble: str
+    question: str
+    what: str
+    remedy: str
+    since: datetime
+    created_at: datetime
+    request_id: str | None = None
+    ended_at: datetime | None = None
+
+    @property
+    def link(self) -> None:
+        """Nothing that a link could repair."""
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """One attempt to hand a rendered notice over.
 
@@ -95,7 +119,7 @@ class Dead(Exception):
 class Channel(Protocol):
     """A configured way to reach people."""
 
-    def render(self, notice: Notice) -> Content:
+    def render(self, notice: Notice | TroubleNotice) -> Content:
         """The message for this notice. Pure."""
 
     async def send(self, delivery: Delivery) -> Receipt:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from healthd.channels.base import LONGEST, Content, Dead, Delivery, Notice, Receipt, Retry, fill
+from healthd.channels.base import LONGEST, Content, Dead, Delivery, Notice, Receipt, Retry, TroubleNotice, fill
 from healthd.channels.wording import tell
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class Email:
         self._text = templates.get_template("mail.txt.j2")
         self._html = templates.get_template("mail.html.j2")
 
-    def render(self, notice: Notice) -> Content:
+    def render(self, notice: Notice | TroubleNotice) -> Content:
         words = tell(notice)
         return {
             "subject": words.subject,

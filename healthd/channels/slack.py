@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from healthd.channels.base import LONGEST, Content, Dead, Delivery, Notice, Receipt, Retry, fill
+from healthd.channels.base import LONGEST, Content, Dead, Delivery, Notice, Receipt, Retry, TroubleNotice, fill
 from healthd.channels.wording import Fact, Tone, Words, tell
-from healthd.core.model import NoticeKind
+from healthd.core.model import GOOD_NEWS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,10 +116,10 @@ class _Slack:
         self._timeout = settings.timeout
         self._client = httpx2.AsyncClient(headers=headers, timeout=settings.timeout, follow_redirects=False)
 
-    def render(self, notice: Notice) -> Content:
+    def render(self, notice: Notice | TroubleNotice) -> Content:
         words = tell(notice)
         content = {"text": _escape(words.headline), "blocks": _json(_blocks(words, notice.link))}
-        if notice.kind is NoticeKind.RESOLVED:
+        if notice.kind in GOOD_NEWS:
             content["reply"] = _json(_short(f"{words.headline}. {words.happened}"))
         return content
 
@@ -193,7 +193,7 @@ class ByToken(_Slack):
         channel, thread = first.get("channel"), first.get("ts")
         if not channel or not thread:
             return await self._say(_message(delivery, "blocks"), delivery.target.address or self._channel)
-        if delivery.kind is NoticeKind.RESOLVED:
+        if delivery.kind in GOOD_NEWS:
             await self._rewrite(_message(delivery, "blocks") | {"channel": channel, "ts": thread})
             return await self._say(_message(delivery, "reply"), channel, thread)
         return await self._say(_message(delivery, "blocks") | {"reply_broadcast": True}, channel, thread)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from healthd.channels.base import Notice
+from healthd.channels.base import Notice, TroubleNotice
 from healthd.core.duration import in_words
 from healthd.core.model import Cause, NoticeKind
 
@@ -78,8 +78,10 @@ class Words:
     facts: tuple[Fact, ...]
 
 
-def tell(notice: Notice) -> Words:
+def tell(notice: Notice | TroubleNotice) -> Words:
     """The notice in words."""
+    if isinstance(notice, TroubleNotice):
+        return _trouble(notice) if notice.ended_at is None else _trouble_over(notice)
     return _TELLERS[notice.kind](notice)
 
 
@@ -280,6 +282,73 @@ def _expiring(notice: Notice) -> Words:
         ),
         consequence="After that, posts scheduled for this account fail until somebody does.",
         facts=facts,
+    )
+
+
+_TROUBLES = {
+    "unauthorized": "its API key is refused",
+    "payment_required": "its balance is used up",
+    "forbidden": "its API key may not do what healthd needs",
+    "forbidden_link": "its reconnect links lead to a host that is not allowed",
+    "unprocessable": "its API refuses to make reconnect links",
+    "rate_limited": "its API refuses healthd's calls as too many",
+    "starved": "its rate limit leaves no calls for healthd",
+    "unavailable": "its API does not answer",
+    "bad_answer": "its API gives answers that make no sense",
+}
+_OPERATOR_FOOTER = (
+    "You get this because healthd's settings name you as an operator (notices.operator). Nobody else was told: while "
+    "healthd cannot look, no account is called broken."
+)
+
+
+def _trouble_facts(notice: TroubleNotice, *more: Fact) -> tuple[Fact, ...]:
+    """What somebody who asks the provider for help has to quote."""
+    said = Fact("The API said", _inert(notice.what))
+    question = (Fact("Asked for", notice.question),) if notice.question else ()
+    request = (Fact("Request", notice.request_id),) if notice.request_id else ()
+    return (Fact("Workspace", notice.workspace), said, *question, *request, *more)
+
+
+def _trouble_words(notice: TroubleNotice, *, tone: Tone, status: str, headline: str, happened: str, todo: str) -> Words:
+    over = () if notice.ended_at is None else (_moment_fact("Over since", notice.ended_at),)
+    return Words(
+        tone=tone,
+        subject=headline,
+        status=status,
+        headline=headline,
+        happened=happened,
+        consequence="",
+        todo=todo,
+        button="",
+        link_note="",
+        by_hand="",
+        footer=_OPERATOR_FOOTER,
+        facts=_trouble_facts(notice, _moment_fact("Since", notice.since), *over),
+    )
+
+
+def _trouble(notice: TroubleNotice) -> Words:
+    what = _TROUBLES.get(notice.trouble, "its API cannot be used")
+    return _trouble_words(
+        notice,
+        tone=Tone.BROKEN,
+        status="healthd needs you",
+        headline=f"healthd cannot look after {quoted(notice.workspace)}: {what}",
+        happened="Until this is mended, accounts there may break without anybody hearing of it.",
+        todo=notice.remedy,
+    )
+
+
+def _trouble_over(notice: TroubleNotice) -> Words:
+    ended_at = notice.ended_at or notice.created_at
+    return _trouble_words(
+        notice,
+        tone=Tone.FIXED,
+        status="Over",
+        headline=f"healthd looks after {quoted(notice.workspace)} again",
+        happened=f"It is over, after {in_words(ended_at - notice.since)}. What was missed is being looked for.",
+        todo="",
     )
 
 

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from healthd.core.model import NoticeKind
+from healthd.core.model import GOOD_NEWS, NoticeKind
 
 RETRY_FIRST = timedelta(seconds=10)
 RETRY_MOST = timedelta(hours=1)
@@ -45,11 +45,24 @@ def verdict(kind: NoticeKind, *, open_incident: bool, paused: bool, expiring: bo
     ``expiring`` is whether the account is still about to expire. Good news is always true: it was written by the
     recovery itself, for people who had been told of the trouble.
     """
-    if kind is NoticeKind.RESOLVED:
+    if kind in GOOD_NEWS:
         return Send()
     if not (expiring if kind is NoticeKind.EXPIRING else open_incident):
         return Drop("recovered before it was sent")
     return Hold("account is paused") if paused else Send()
+
+
+TROUBLES_TOLD_AT_ONCE = frozenset({"unauthorized", "payment_required", "forbidden", "forbidden_link", "unprocessable"})
+"""Kinds of trouble with an API that do not pass by themselves."""
+ENDED_BY_ANY_ANSWER = frozenset({"unauthorized", "payment_required", "starved"})
+"""Kinds that stand in the way of every question; the others end when the question that met them is answered."""
+TROUBLE_PATIENCE = timedelta(minutes=10)
+"""How long the other kinds must last before the operator hears of them."""
+
+
+def trouble_due(kind: str, since: datetime) -> datetime:
+    """When the operator is told of a trouble that still lasts then."""
+    return since if kind in TROUBLES_TOLD_AT_ONCE else since + TROUBLE_PATIENCE
 
 
 def reminder_due(opened_at: datetime, step: int, cadence: Cadence) -> datetime | None:

@@ -189,6 +189,13 @@ class NoticeKind(StrEnum):
     REMINDER = "reminder"
     RESOLVED = "resolved"
     EXPIRING = "expiring"
+    TROUBLE = "trouble"
+    """For the operator: something stands between healthd and a workspace's API."""
+    TROUBLE_OVER = "trouble_over"
+
+
+GOOD_NEWS = frozenset({NoticeKind.RESOLVED, NoticeKind.TROUBLE_OVER})
+"""What ends a conversation: true whenever it is read, and owed to everybody who was told of the trouble."""
 
 
 class NoticeStatus(StrEnum):

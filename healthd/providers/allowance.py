@@ -114,6 +114,7 @@ class _Waiter:
     lane: Lane
     number: int
     turn: asyncio.Future[None]
+    since: float = 0.0
 
 
 class Allowance:
@@ -144,9 +145,14 @@ class Allowance:
     def waiting(self) -> Mapping[Lane, int]:
         return Counter(waiter.lane for waiter in self._queue if not waiter.turn.done())
 
+    @property
+    def longest_wait(self) -> float:
+        """Seconds for which the most patient of those who wait has waited."""
+        return max((_now() - waiter.since for waiter in self._queue if not waiter.turn.done()), default=0.0)
+
     async def take(self, lane: Lane) -> None:
         """Returns when it is this call's turn; the request is then counted as sent."""
-        waiter = _Waiter(lane, next(self._numbers), asyncio.get_running_loop().create_future())
+        waiter = _Waiter(lane, next(self._numbers), asyncio.get_running_loop().create_future(), _now())
         heapq.heappush(self._queue, waiter)
         self._serve()
         try:

@@ -87,6 +87,16 @@ class RateLimited(ProviderError):
         self.retry_after = retry_after
 
 
+class Starved(ProviderError):
+    """Not an answer: our calls wait for their turn and do not get it."""
+
+    kind = "starved"
+    remedy = (
+        "Your own traffic uses the workspace's whole rate limit, or rate_share is very small: raise it, spread your "
+        "publishing, or ask the provider for a higher limit."
+    )
+
+
 class Unavailable(ProviderError):
     """5xx, a redirect, or no answer at all: time-out, DNS, TLS, reset."""
 

@@ -28,7 +28,8 @@ class StoredNotice:
     id: str
     subject: str
     incident_id: str | None
-    account_id: int
+    account_id: int | None
+    trouble_id: str | None
     kind: NoticeKind
     step: int
     target: Target
@@ -57,6 +58,7 @@ def _notice(row: Row[Any], *, repeat: bool = False) -> StoredNotice:
         subject=row.subject,
         incident_id=row.incident_id,
         account_id=row.account_id,
+        trouble_id=row.trouble_id,
         kind=NoticeKind(row.kind),
         step=row.step,
         target=Target(row.channel, row.address),
@@ -78,12 +80,13 @@ def write(
     connection: Connection,
     *,
     subject: str,
-    incident_id: str | None,
-    account_id: int,
     kind: NoticeKind,
     targets: Sequence[Target],
     due_at: datetime,
     now: datetime,
+    incident_id: str | None = None,
+    account_id: int | None = None,
+    trouble_id: str | None = None,
     step: int = 0,
     status: NoticeStatus = NoticeStatus.PENDING,
     reason: str | None = None,
@@ -95,6 +98,7 @@ def write(
             "subject": subject,
             "incident_id": incident_id,
             "account_id": account_id,
+            "trouble_id": trouble_id,
             "kind": kind,
             "step": step,
             "channel": target.channel,
@@ -211,6 +215,19 @@ def renew_dropped(connection: Connection, subject: str, now: datetime) -> int:
         .values(status=NoticeStatus.PENDING, due_at=now, created_at=now, reason=None)
     )
     return connection.execute(statement).rowcount
+
+
+def withdraw(connection: Connection, subject: str, reason: str) -> list[Target]:
+    """Drops what has not been sent about a subject. Returns the targets that were told of it."""
+    connection.execute(
+        update(notices)
+        .where(notices.c.subject == subject, notices.c.status.in_(WAITING))
+        .values(status=NoticeStatus.DROPPED, reason=reason)
+    )
+    query = select(notices.c.channel, notices.c.address).where(
+        notices.c.subject == subject, notices.c.status == NoticeStatus.SENT
+    )
+    return [Target(row.channel, row.address) for row in connection.execute(query)]
 
 
 def told(connection: Connection, incident_id: str) -> list[Target]:

@@ -1,4 +1,4 @@
-"""Where accounts live (a workspace, or a profile in it), how fresh our knowledge is, and what is in its way."""
+"""Where accounts live (a workspace, or a profile in it), and how fresh our knowledge is."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.core.model import Profile
-from healthd.store.schema import profiles, troubles
+from healthd.store.schema import profiles
 
 OWN = ""
 """The ref that stands for the workspace itself."""
@@ -25,16 +25,6 @@ class Scope:
     active: bool
     bulk_at: datetime | None
     inventory_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """What stands between us and a workspace's API."""
-
-    workspace: str
-    kind: str
-    since: datetime
-    message: str
 
 
 def ensure_own(connection: Connection, workspaces: Sequence[str]) -> None:
@@ -81,26 +71,3 @@ def set_active(connection: Connection, workspace: str, ref: str, *, active: bool
     connection.execute(
         update(profiles).where(profiles.c.workspace == workspace, profiles.c.ref == ref).values(active=active)
     )
-
-
-def raise_trouble(
-    connection: Connection, workspace: str, kind: str, message: str, request_id: str | None, now: datetime
-) -> bool:
-    """Notes a trouble; whether it is news."""
-    statement = (
-        upsert(troubles)
-        .values(workspace=workspace, kind=kind, since=now, message=message, request_id=request_id)
-        .on_conflict_do_nothing()
-    )
-    return connection.execute(statement).rowcount > 0
-
-
-def end_troubles(connection: Connection, workspace: str) -> list[str]:
-    """The API answered: whatever stood in the way is over. Returns the kinds that ended."""
-    statement = delete(troubles).where(troubles.c.workspace == workspace).returning(troubles.c.kind)
-    return list(connection.execute(statement).scalars())
-
-
-def current_troubles(connection: Connection) -> list[Trouble]:
-    rows = connection.execute(select(troubles).order_by(troubles.c.since))
-    return [Trouble(row.workspace, row.kind, row.since, row.message) for row in rows]

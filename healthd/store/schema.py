@@ -185,6 +185,23 @@ mints = Table(
     Index("ix_mints_account_id", "account_id"),
 )
 
+troubles = Table(
+    "troubles",
+    metadata,
+    # What stands, or stood, between us and a workspace's API. ``question`` is what was asked when it showed first: an
+    # answer to that ends it.
+    Column("id", Text, primary_key=True),
+    Column("workspace", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("question", Text, nullable=False),
+    Column("since", Time, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("remedy", Text, nullable=False),
+    Column("request_id", Text),
+    Column("ended_at", Time),
+    Index("ix_troubles_current", "workspace", "kind", unique=True, **_only("ended_at IS NULL")),
+)
+
 notices = Table(
     "notices",
     metadata,
@@ -193,7 +210,9 @@ notices = Table(
     # nobody is told the same thing twice.
     Column("subject", Text, nullable=False),
     Column("incident_id", ForeignKey("incidents.id")),
-    Column("account_id", ForeignKey("accounts.id"), nullable=False),
+    # One of the two: an account, for the people who repair it, or a trouble, for the operator.
+    Column("account_id", ForeignKey("accounts.id")),
+    Column("trouble_id", ForeignKey("troubles.id")),
     Column("kind", Text, nullable=False),
     Column("step", Integer, nullable=False),
     Column("channel", Text, nullable=False),
@@ -229,15 +248,4 @@ inbox = Table(
     Index("ix_inbox_unsettled", "status", "id", **_only(UNSETTLED)),
     Index("ix_inbox_bodies", "received_at", **_only(WITH_BODY)),
     Index("ix_inbox_received_at", "received_at"),
-)
-
-troubles = Table(
-    "troubles",
-    metadata,
-    # What stands between us and a workspace's API; a row lives while the trouble does.
-    Column("workspace", Text, primary_key=True),
-    Column("kind", Text, primary_key=True),
-    Column("since", Time, nullable=False),
-    Column("message", Text, nullable=False),
-    Column("request_id", Text),
 )

@@ -7,17 +7,23 @@ says that a webhook could be put on disk now; the provider's health is no part o
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from healthd.metrics import CONTENT_TYPE, Metrics, take_snapshot
+from healthd.core.duration import in_words
+from healthd.core.model import State
+from healthd.metrics import CONTENT_TYPE, Metrics, Snapshot, take_snapshot
 from healthd.store import inbox
 from healthd.store.database import Store, StoreUnavailable
+
+log = structlog.get_logger("healthd.web")
 
 LOOP_TICK = 0.25
 READY_WITHIN = 2.0
@@ -45,7 +51,9 @@ class Operations:
         try:
             snapshot = await self.store.read(take_snapshot, self.now())
         except StoreUnavailable as error:
-            return PlainTextResponse(f"store unavailable: {error}\n", 503)
+            # A scrape that fails would hide the very gauge that says why.
+            log.warning("metrics.store_unavailable", reason=str(error))
+            snapshot = None
         return Response(self.metrics.exposition(snapshot), headers={"content-type": CONTENT_TYPE})
 
     async def livez(self, _: Request) -> Response:
@@ -61,9 +69,40 @@ class Operations:
             return PlainTextResponse(f"store: {error or 'does not answer'}\n", 503)
         return PlainTextResponse("ready\n")
 
+    async def status(self, _: Request) -> Response:
+        """What an operator wants to know first, as plain text."""
+        try:
+            snapshot = await self.store.read(take_snapshot, self.now())
+        except StoreUnavailable as error:
+            return PlainTextResponse(f"The database does not answer: {error}\n", 503)
+        return PlainTextResponse("\n".join(status_lines(snapshot)) + "\n")
+
+
+def status_lines(seen: Snapshot) -> list[str]:
+    """The workspaces and what is in the way of each, then what waits in the outbox and the inbox."""
+    lines = [f"healthd, {seen.at:%Y-%m-%d %H:%M:%S} UTC", ""]
+    totals: Counter[tuple[str, State]] = Counter()
+    for workspace, _, state, _, number in seen.accounts:
+        totals[workspace, state] += number
+    for workspace in sorted({scope.workspace for scope in seen.scopes}):
+        counts = ", ".join(f"{totals[workspace, state]} {state}" for state in State if totals[workspace, state])
+        swept = min(
+            (s.bulk_at for s in seen.scopes if s.workspace == workspace and s.active and s.bulk_at), default=None
+        )
+        fresh = f"last sweep {in_words(seen.at - swept)} ago" if swept else "not swept yet"
+        lines.append(f"{workspace}: {counts or 'no accounts yet'}; {fresh}")
+        for trouble in seen.troubles:
+            if trouble.workspace == workspace:
+                since = in_words(seen.at - trouble.since)
+                lines.append(f"  TROUBLE for {since}: {trouble.kind}, {trouble.message}. {trouble.remedy}")
+    lines += ["", f"notices waiting: {sum(seen.outbox.values())}, the oldest due for {in_words(seen.outbox_age)}"]
+    lines.append(f"webhooks not understood: {seen.inbox.get(inbox.InboxStatus.PARKED, 0)}")
+    return lines
+
 
 def admin_routes(operations: Operations) -> list[Route]:
     return [
+        Route("/", operations.status),
         Route("/metrics", operations.exposition),
         Route("/livez", operations.livez),
         Route("/readyz", operations.readyz),

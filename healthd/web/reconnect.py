@@ -58,12 +58,22 @@ def _nobody(_: str) -> None:
     """For those who do not count."""
 
 
+async def _nobody_waits(*_: object) -> None:
+    """For those who do not count."""
+
+
+OPERATORS_TROUBLE = frozenset({"unauthorized", "payment_required", "forbidden", "forbidden_link", "unprocessable"})
+"""Why there is no link, where only the operator can mend it."""
+
+
 @dataclass(frozen=True, slots=True)
 class PageHooks:
     """Told of each page shown, each press and each refusal, by a word from a closed set."""
 
     on_page: Callable[[str], None] = _nobody
     on_mint: Callable[[str], None] = _nobody
+    on_trouble: Callable[[str, ProviderError], Awaitable[None]] = _nobody_waits
+    on_answer: Callable[[str], Awaitable[None]] = _nobody_waits
     on_refused: Callable[[str], None] = _nobody
 
 
@@ -437,11 +447,14 @@ class ReconnectPage:
             self.hooks.on_mint(error.kind)
             log.warning("link.not_minted", kind=error.kind, request_id=error.request_id, **about)
             await self.store.run(self._record, case.link, error.kind, client, error.request_id)
+            if error.kind in OPERATORS_TROUBLE:
+                await self.hooks.on_trouble(account.workspace, error)
             page, status = _FAILURES.get(error.kind, ("unavailable", 503))
             wait = min(3600, max(1, math.ceil(error.retry_after))) if isinstance(error, RateLimited) else None
             raise Refusal(page, status, wait) from None
         await self.store.run(self._record, case.link, "minted", client, None)
         self.hooks.on_mint("minted")
+        await self.hooks.on_answer(account.workspace)
         log.info("link.minted", **about)
         return url
 

@@ -13,10 +13,11 @@ import pytest
 from pydantic import TypeAdapter
 
 from healthd.channels import ChannelSettings
-from healthd.channels.base import LINK, Channel, Notice, fill
+from healthd.channels.base import LINK, Channel, Notice, TroubleNotice, fill
 from healthd.channels.wording import BY_HAND, PLATFORM_NAMES, Tone, Words, moment, quoted, tell
 from healthd.core.model import PLATFORMS, Cause, NoticeKind
 from healthd.core.text import clean
+from healthd.providers.base import Conflict, NotFound, ProviderError, Unauthorized
 from tests.channels.samples import (
     BROKEN_AT,
     EVERY_KIND,
@@ -41,6 +42,9 @@ def channel(request: pytest.FixtureRequest) -> Channel:
     settings: TypeAdapter[ChannelSettings] = TypeAdapter(ChannelSettings)
     opened: Channel = settings.validate_python(CHANNELS[request.param]).open()
     return opened
+
+
+ABOUT_ACCOUNTS = [kind for kind in NoticeKind if kind not in {NoticeKind.TROUBLE, NoticeKind.TROUBLE_OVER}]
 
 
 def every_notice(kind: NoticeKind) -> Iterator[Notice]:
@@ -72,7 +76,7 @@ def sentences(words: Words) -> list[str]:
     return [words.happened, words.consequence, words.todo, words.link_note, words.by_hand, words.footer]
 
 
-@pytest.mark.parametrize("kind", NoticeKind)
+@pytest.mark.parametrize("kind", ABOUT_ACCOUNTS)
 def test_every_message_is_whole_sentences_whatever_the_facts(kind: NoticeKind) -> None:
     for notice in every_notice(kind):
         words = tell(notice)
@@ -85,7 +89,7 @@ def test_every_message_is_whole_sentences_whatever_the_facts(kind: NoticeKind) -
         assert all(fact.value for fact in words.facts)
 
 
-@pytest.mark.parametrize("kind", NoticeKind)
+@pytest.mark.parametrize("kind", ABOUT_ACCOUNTS)
 def test_a_link_is_offered_exactly_where_there_is_one_and_the_way_without_it_wherever_a_person_is_asked(
     kind: NoticeKind,
 ) -> None:
@@ -100,7 +104,7 @@ def test_a_link_is_offered_exactly_where_there_is_one_and_the_way_without_it_whe
 
 def test_every_channel_renders_every_message(channel: Channel) -> None:
     """Half of the product would do to find a variable that no template was given."""
-    for kind in NoticeKind:
+    for kind in ABOUT_ACCOUNTS:
         for notice in itertools.islice(every_notice(kind), 0, None, 5):
             content = channel.render(notice)
             assert all(content.values())
@@ -215,3 +219,29 @@ def test_moments_are_said_with_their_zone() -> None:
 def test_a_message_says_why_its_reader_gets_it(notice: Any) -> None:
     assert "a contact for the workspace “acme”" in tell(notice).footer
     assert asdict(tell(notice))["facts"][2]["value"] == "acme"
+
+
+TROUBLE = TroubleNotice(
+    id="d" * 24, kind=NoticeKind.TROUBLE, target=OPENED.target, workspace="acme", trouble="unauthorized", question="",
+    what="HTTP 401 INVALID_API_KEY", remedy=Unauthorized.remedy, since=BROKEN_AT, created_at=BROKEN_AT,
+    request_id="req_1",
+)  # fmt: skip
+OVER = replace(TROUBLE, id="e" * 24, kind=NoticeKind.TROUBLE_OVER, ended_at=BROKEN_AT + timedelta(hours=2))
+KINDS = {kind.kind for kind in ProviderError.__subclasses__()} - {NotFound.kind, Conflict.kind}
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_each_trouble_with_an_api_has_words_of_its_own(kind: str) -> None:
+    words = tell(replace(TROUBLE, trouble=kind))
+    assert "cannot be used" not in words.headline
+    assert words.todo == TROUBLE.remedy
+    assert "settings" in words.footer
+
+
+@pytest.mark.parametrize("notice", [TROUBLE, OVER], ids=lambda notice: str(notice.kind))
+def test_every_channel_tells_an_operator_what_to_do_and_offers_no_link(channel: Channel, notice: TroubleNotice) -> None:
+    told = "".join(channel.render(notice).values())
+    assert LINK not in told
+    assert "acme" in told
+    assert (Unauthorized.remedy[:20] in told) is (notice.ended_at is None)
+    assert ("2 hours" in told) is (notice.ended_at is not None)

@@ -181,6 +181,7 @@ class Accounts(RuleBasedStateMachine):
     @rule(crashes=st.booleans(), ends=st.sampled_from([NoticeStatus.SENT, NoticeStatus.PENDING, NoticeStatus.DEAD]))
     def outbox_works(self, crashes: bool, ends: NoticeStatus) -> None:
         def outcome(notice: StoredNotice) -> NoticeStatus | None:
+            assert notice.account_id is not None
             stored = accounts.by_id(self.desk.connection, notice.account_id)
             incident = incidents.get(self.desk.connection, notice.incident_id) if notice.incident_id else None
             assert stored is not None

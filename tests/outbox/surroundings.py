@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from healthd.channels.base import Content, Delivery, Notice, Receipt
+from healthd.channels.base import Content, Delivery, Notice, Receipt, TroubleNotice
 from healthd.core.cadence import Cadence
 from healthd.core.model import NoticeKind, NoticeStatus, Observation, Signal, Source, Target
 from healthd.core.routing import Route, Routing
@@ -40,7 +40,9 @@ class Scripted:
     silent: asyncio.Event | None = None
     """Where it is set to an event, nothing is answered before that."""
 
-    def render(self, notice: Notice) -> Content:
+    def render(self, notice: Notice | TroubleNotice) -> Content:
+        if isinstance(notice, TroubleNotice):
+            return {"text": f"{notice.kind} {notice.workspace}"}
         minutes = f" for {notice.link_minutes} minutes" if notice.link_minutes else ""
         return {"text": f"{notice.kind} {notice.account_name} {notice.link or '-'}{minutes}"}
 

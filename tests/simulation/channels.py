@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from healthd.channels.base import Content, Dead, Delivery, Notice, Receipt, Retry, fill
+from healthd.channels.base import Content, Dead, Delivery, Notice, Receipt, Retry, TroubleNotice, fill
 from healthd.channels.wording import tell
 from healthd.core.model import NoticeKind
 from tests.simulation.record import Record
@@ -56,7 +56,7 @@ class SimulatedChannel:
     """Addresses that do not exist any more."""
     handed: dict[str, Handed] = field(default_factory=dict)
 
-    def render(self, notice: Notice) -> Content:
+    def render(self, notice: Notice | TroubleNotice) -> Content:
         words = tell(notice)
         return {"subject": words.subject, "text": f"{words.headline}\n{words.happened}\n{notice.link or ''}"}
 

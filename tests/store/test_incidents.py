@@ -148,24 +148,3 @@ def test_a_profile_that_is_gone_or_paused_is_inactive_until_it_is_listed_again(c
     assert active([seven]) == [True, True]
     profiles.set_active(connection, "acme", "7", active=False)
     assert [scope.active for scope in profiles.scopes(connection)] == [True, False, True, True]
-
-
-def test_a_trouble_is_news_once_and_until_it_ends(connection: Connection) -> None:
-    def raise_trouble(workspace: str, kind: str) -> bool:
-        return profiles.raise_trouble(connection, workspace, kind, "The key is refused.", "r1", NOON)
-
-    assert raise_trouble("acme", "unauthorized")
-    assert not raise_trouble("acme", "unauthorized")
-    assert raise_trouble("acme", "unavailable")
-    assert raise_trouble("other", "unauthorized")
-    assert len(profiles.current_troubles(connection)) == 3
-    assert sorted(profiles.end_troubles(connection, "acme")) == ["unauthorized", "unavailable"]
-    assert profiles.end_troubles(connection, "acme") == []
-    (left,) = profiles.current_troubles(connection)
-    assert (left.workspace, left.kind, left.since, left.message) == (
-        "other",
-        "unauthorized",
-        NOON,
-        "The key is refused.",
-    )
-    assert raise_trouble("acme", "unauthorized")

@@ -18,11 +18,11 @@ from healthd.providers.allowance import Allowance
 from healthd.providers.smartlyq import SmartlyQ
 from healthd.sandbox.app import Sandbox, SandboxOptions, server_for
 from healthd.sandbox.world import Account
-from healthd.store import accounts, migrations, notices, profiles
+from healthd.store import accounts, migrations, notices, profiles, troubles
 from healthd.store.accounts import StoredAccount
 from healthd.store.database import Store
 from healthd.store.notices import StoredNotice
-from healthd.store.profiles import Trouble
+from healthd.store.troubles import Trouble
 from healthd.sweep import Sweep, SweepPolicy, Workspace
 
 HOST = "127.0.0.1"
@@ -87,7 +87,7 @@ class Surroundings:
         return total
 
     async def troubles(self) -> list[Trouble]:
-        return await self.store.read(profiles.current_troubles)
+        return await self.store.read(troubles.current)
 
     async def notices(self, account: Account) -> list[StoredNotice]:
         return await self.store.read(notices.of_account, (await self.stored(account)).id)

@@ -64,7 +64,7 @@ async def test_trouble_with_the_key_is_noted_once_with_its_remedy_and_ends_by_it
             with pytest.raises(ProviderError):
                 await scene.sweep.bulk(scene.rested())
         [trouble] = await scene.troubles()
-        assert remedy in trouble.message
+        assert remedy in trouble.remedy
         scene.sandbox.faults.active.clear()
         await scene.sweep.bulk(scene.rested())
         assert await scene.troubles() == []

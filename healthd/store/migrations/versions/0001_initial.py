@@ -98,13 +98,25 @@ def upgrade() -> None:
     )
     op.create_table(
         "troubles",
+        sa.Column("id", sa.Text(), nullable=False),
         sa.Column("workspace", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("question", sa.Text(), nullable=False),
         sa.Column("since", sa.BigInteger(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("remedy", sa.Text(), nullable=False),
         sa.Column("request_id", sa.Text(), nullable=True),
-        sa.PrimaryKeyConstraint("workspace", "kind", name=op.f("pk_troubles")),
+        sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_troubles")),
     )
+    with op.batch_alter_table("troubles", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_troubles_current",
+            ["workspace", "kind"],
+            unique=True,
+            sqlite_where=sa.text("ended_at IS NULL"),
+            postgresql_where=sa.text("ended_at IS NULL"),
+        )
     op.create_table(
         "history",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -183,7 +195,8 @@ def upgrade() -> None:
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("incident_id", sa.Text(), nullable=True),
-        sa.Column("account_id", sa.Integer(), nullable=False),
+        sa.Column("account_id", sa.Integer(), nullable=True),
+        sa.Column("trouble_id", sa.Text(), nullable=True),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("step", sa.Integer(), nullable=False),
         sa.Column("channel", sa.Text(), nullable=False),
@@ -201,6 +214,7 @@ def upgrade() -> None:
         sa.Column("sent_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_notices_account_id")),
         sa.ForeignKeyConstraint(["incident_id"], ["incidents.id"], name=op.f("fk_notices_incident_id")),
+        sa.ForeignKeyConstraint(["trouble_id"], ["troubles.id"], name=op.f("fk_notices_trouble_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_notices")),
         sa.UniqueConstraint(
             "subject", "channel", "address", "kind", "step", name=op.f("uq_notices_subject_channel_address_kind_step")
