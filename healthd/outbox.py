@@ -40,11 +40,8 @@ HAND_OVER = timedelta(seconds=LONGEST + 45)
 """Longer than any channel's own deadline and a link's: only what hangs for ever meets it."""
 LEASE = timedelta(minutes=4)
 """Longer than a hand-over can take, so that none is repeated by another sender while it goes on."""
-PAST_EVERY = 1.0
-"""Seconds between two looks past the notices of a channel that is full."""
-PAST = 320
-"""Notices that one such look may put aside."""
-PUT_ASIDE = timedelta(seconds=5)
+SHORTEST_REST = 0.5
+"""Seconds between two looks at what is due while its channel is full."""
 MINT_WITHIN = 30.0
 """Seconds for a link of the provider's own, its turn in the allowance included."""
 DIRECT_LINK_MINUTES = 15
@@ -80,24 +77,6 @@ def look_up(connection: Connection, notice: StoredNotice) -> Facts:
     )
 
 
-def look_past(connection: Connection, now: datetime, lease: str, free: Mapping[str, int]) -> list[StoredNotice]:
-    """Claims what has room, past the notices of full channels. The store claims without regard to channels: what finds
-    no room is put aside for a moment, in the same transaction.
-    """
-    left = dict(free)
-    going = []
-    for notice in notices.claim(connection, now, lease, now + LEASE, PAST):
-        name = notice.target.channel
-        left[name] = left.get(name, AT_ONCE) - 1
-        if left[name] >= 0:
-            going.append(notice)
-            continue
-        # One whose earlier outcome is not known must be known as such when it comes again.
-        status = NoticeStatus.SENDING if notice.repeat else NoticeStatus.PENDING
-        notices.settle(connection, notice, status, reason=notice.reason, due_at=now + PUT_ASIDE)
-    return going
-
-
 @dataclass
 class Outbox:
     """``links`` is ``None`` where no page of ours exists: then each message carries the provider's own link."""
@@ -117,7 +96,6 @@ class Outbox:
         self._wake = asyncio.Event()
         self._stopping = False
         self._under_way: dict[asyncio.Task[None], str] = {}
-        self._past_at = 0.0
 
     def wake(self) -> None:
         """There is something to send."""
@@ -167,7 +145,7 @@ class Outbox:
         with suppress(StoreUnavailable):
             due = await self.store.read(notices.next_due)
             ahead = (due - self.now()).total_seconds() if due is not None else rest
-            rest = min(rest, ahead) if ahead > 0 else min(rest, PAST_EVERY)
+            rest = min(rest, max(ahead, SHORTEST_REST))
         with suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), timeout=rest)
 
@@ -181,17 +159,11 @@ class Outbox:
     async def _start_due(self) -> int:
         """Begins to send what is due and has room in its channel; returns how many notices that were."""
         busy = Counter(self._under_way.values())
-        free = {name: AT_ONCE - busy[name] for name in self.channels}
-        most = min(free.values(), default=AT_ONCE)
+        full = [name for name in self.channels if busy[name] >= AT_ONCE]
+        # Whatever the channels of so many are, each finds room.
+        most = min((AT_ONCE - busy[name] for name in self.channels if name not in full), default=AT_ONCE)
         now, lease = self.now(), uuid.uuid4().hex
-        if most > 0:
-            # Whatever their channels are, so many find room.
-            claimed = await self.store.run(notices.claim, now, lease, now + LEASE, most)
-        elif (moment := asyncio.get_running_loop().time()) >= self._past_at:
-            self._past_at = moment + PAST_EVERY
-            claimed = await self.store.run(look_past, now, lease, free)
-        else:
-            return 0
+        claimed = await self.store.run(notices.claim, now, lease, now + LEASE, most, full)
         for notice in claimed:
             task = asyncio.create_task(self._safely(notice))
             self._under_way[task] = notice.target.channel
@@ -364,9 +336,7 @@ class Outbox:
         log.info("notice.withheld", notice=notice.id, status=status, reason=verdict.reason)
 
     async def _again(self, notice: StoredNotice, retry: Retry) -> None:
-        # Claims that only put it aside count among its attempts; each true one has left its reason.
-        attempts = notice.attempts if notice.reason else 1
-        due = cadence.retry_at(attempts, notice.created_at, self.now(), self.cadence, self.rng, retry.after)
+        due = cadence.retry_at(notice.attempts, notice.created_at, self.now(), self.cadence, self.rng, retry.after)
         if due is None:
             await self._finish(notice, NoticeStatus.DEAD, f"given up: {retry.reason}")
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -113,14 +113,19 @@ def write(
     return sum(connection.execute(upsert(notices).values(row).on_conflict_do_nothing()).rowcount for row in rows)
 
 
-def claim(connection: Connection, now: datetime, lease: str, until: datetime, limit: int) -> list[StoredNotice]:
-    """Takes due notices, and those whose sender has not come back within its lease."""
+def claim(
+    connection: Connection, now: datetime, lease: str, until: datetime, limit: int, skip: Collection[str] = ()
+) -> list[StoredNotice]:
+    """Takes due notices, and those whose sender has not come back within its lease, but none of the channels to be
+    skipped.
+    """
     due = (
         select(notices.c.id, notices.c.status)
         .where(
             text(IN_WORK),
             notices.c.due_at <= now,
             or_(notices.c.lease_until.is_(None), notices.c.lease_until <= now),
+            notices.c.channel.not_in(skip),
         )
         .order_by(notices.c.due_at)
         .limit(limit)

@@ -8,12 +8,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
 
 from healthd.channels.base import LINK, Dead, Retry
 from healthd.core.model import NoticeKind, NoticeStatus, Signal, Target
 from healthd.core.routing import Route
-from healthd.outbox import AT_ONCE, LEASE, look_past
+from healthd.outbox import AT_ONCE, LEASE
 from healthd.sandbox.app import Sandbox, SandboxOptions, server_for
 from healthd.store import notices, profiles
 from tests.outbox.surroundings import Surroundings, surroundings
@@ -253,41 +252,10 @@ async def test_a_channel_that_hangs_holds_up_no_other(tmp_path: Path) -> None:
         await scene.until(lambda: len(scene.channels["slack"].taken) == 1, "the other channel's message")
         assert len(scene.mail.got) == AT_ONCE, "no more at once than that"
         scene.mail.silent.set()
-        await scene.until(lambda: len(scene.mail.taken) >= 2 * AT_ONCE, "what was put aside: in its turn")
-        scene.travel(timedelta(seconds=6))
-        await scene.until(lambda: len(scene.mail.taken) == 3 * AT_ONCE, "all of it, once")
+        await scene.until(lambda: len(scene.mail.taken) == 3 * AT_ONCE, "all of it, in its turn")
         assert len({delivery.notice_id for delivery in scene.mail.got}) == len(scene.mail.got)
         scene.outbox.stop()
         await running
-
-
-async def test_what_was_only_put_aside_is_not_punished_for_it(tmp_path: Path) -> None:
-    async with surroundings(tmp_path) as scene:
-        await scene.breaks("1")
-        for _ in range(12):
-            await scene.store.run(_put_aside, scene)
-            scene.travel(timedelta(seconds=6))
-        scene.mail.answers = [Retry("greylisted")]
-        await scene.outbox.send_due()
-        [opened] = await scene.notices()
-        assert opened.due_at - scene.now() <= timedelta(seconds=10)
-
-
-async def test_what_may_have_been_sent_before_is_still_known_as_such_after_it_was_put_aside(
-    scene: Surroundings,
-) -> None:
-    await scene.breaks()
-    await scene.store.run(notices.claim, scene.now(), "killed", scene.now() + LEASE, 1)
-    await scene.recovers()
-    scene.travel(LEASE + timedelta(seconds=1))
-    await scene.store.run(_put_aside, scene)
-    scene.travel(timedelta(seconds=6))
-    await scene.outbox.send_due()
-    assert await scene.fates() == [(OPENED, DROPPED), (RESOLVED, SENT)]
-
-
-def _put_aside(connection: Connection, scene: Surroundings) -> None:
-    assert look_past(connection, scene.now(), "lease", {"mail": 0}) == []
 
 
 async def test_nothing_but_a_stop_ends_the_sender(scene: Surroundings) -> None:
