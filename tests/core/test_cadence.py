@@ -11,19 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from healthd.core.cadence import RETRY_FIRST, RETRY_MOST, Cadence, Drop, Hold, Send, reminder_due, retry_at, verdict
-from healthd.core.model import NoticeKind
+from healthd.core.model import GOOD_NEWS, NoticeKind
 from tests.core.observed import DAY, NOON, SECOND
 
 FACTS = [dict(zip(("open_incident", "paused", "expiring"), facts, strict=True)) for facts in product([0, 1], repeat=3)]
 
 
 @pytest.mark.parametrize("facts", FACTS, ids=str)
-def test_good_news_always_goes_out(facts: dict[str, bool]) -> None:
-    assert verdict(NoticeKind.RESOLVED, **facts) == Send()
+@pytest.mark.parametrize("kind", sorted(GOOD_NEWS))
+def test_good_news_always_goes_out(kind: NoticeKind, facts: dict[str, bool]) -> None:
+    assert verdict(kind, **facts) == Send()
 
 
 @pytest.mark.parametrize("facts", FACTS, ids=str)
-@pytest.mark.parametrize("kind", [kind for kind in NoticeKind if kind is not NoticeKind.RESOLVED])
+@pytest.mark.parametrize("kind", [NoticeKind.OPENED, NoticeKind.REMINDER, NoticeKind.EXPIRING])
 def test_a_notice_goes_out_only_while_it_is_true_and_the_account_is_not_paused(
     kind: NoticeKind, facts: dict[str, bool]
 ) -> None:

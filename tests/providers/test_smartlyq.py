@@ -39,6 +39,7 @@ from healthd.providers.base import (
     PaymentRequired,
     ProviderError,
     RateLimited,
+    Starved,
     Unauthorized,
     Unavailable,
     Unprocessable,
@@ -214,7 +215,7 @@ async def test_every_answer_but_a_good_one_is_an_error_of_its_kind_whatever_was_
 
 def test_every_kind_of_error_has_a_label_and_a_remedy_of_its_own() -> None:
     kinds: list[type[ProviderError]] = [Unauthorized, PaymentRequired, MissingScope, NotFound, Conflict]
-    kinds += [Unprocessable, RateLimited, Unavailable, BadAnswer, ForbiddenLink]
+    kinds += [Unprocessable, RateLimited, Starved, Unavailable, BadAnswer, ForbiddenLink]
     assert len({kind.kind for kind in kinds}) == len(kinds)
     assert all(re.fullmatch("[a-z_]+", kind.kind) and kind.remedy.endswith(".") for kind in kinds)
     named = {kind for kind in vars(base).values() if isinstance(kind, type) and issubclass(kind, ProviderError)}
