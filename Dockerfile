@@ -6,7 +6,7 @@ ARG PYTHON_IMAGE=python:3.13-slim
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
-COPY requirements/run.lock requirements/build.lock requirements/
+COPY requirements/run.lock requirements/build.lock requirements/audit.lock requirements/
 # The builder's tools stay here; the virtual environment alone goes into the final image.
 RUN python -m venv /opt/healthd \
  && /opt/healthd/bin/python -m pip install --require-hashes --requirement requirements/run.lock \
@@ -17,6 +17,9 @@ RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
  && /opt/healthd/bin/python -m pip install --no-deps /wheels/*.whl \
  && /opt/healthd/bin/python -m compileall -q /opt/healthd/lib \
  && /opt/healthd/bin/python -m pip uninstall --yes --quiet pip
+# What the image consists of, read from what was installed.
+COPY .ci/sbom .ci/sbom
+RUN .ci/sbom /opt/healthd /opt/healthd/share/healthd/sbom.cdx.json
 
 FROM ${PYTHON_IMAGE}
 ARG VERSION=0.1.0
@@ -25,11 +28,14 @@ LABEL org.opencontainers.image.title="healthd" \
       org.opencontainers.image.description="Keeps connected social accounts alive" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${REVISION}" \
+      healthd.sbom="/opt/healthd/share/healthd/sbom.cdx.json"
 COPY --from=build /opt/healthd /opt/healthd
-# A fixed number, so that a volume's owner can be set from outside.
+# A fixed number, so that a volume's owner can be set from outside; the group is for platforms that choose the number
+# themselves and give group 0 (OpenShift). The base image's installer goes: nothing here has a use for it but an intruder.
 RUN useradd --uid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin healthd \
- && install --directory --owner=10001 --group=10001 --mode=0750 /data
+ && install --directory --owner=10001 --group=0 --mode=0770 /data \
+ && rm -rf /usr/local/lib/python3*/ensurepip /usr/local/lib/python3*/site-packages/*
 ENV PATH=/opt/healthd/bin:$PATH \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HEALTHD_CONFIG=/etc/healthd/healthd.toml \
