@@ -50,6 +50,8 @@ lock:  ## refresh the pins; needs uv on the PATH
 	  --custom-compile-command "make lock" --output-file requirements/dev.lock --group dev pyproject.toml
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --upgrade \
 	  --custom-compile-command "make lock" --output-file requirements/build.lock --group build
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --upgrade \
+	  --custom-compile-command "make lock" --output-file requirements/audit.lock --group audit
 
 clean:
 	rm -rf $(VENV) dist

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import random
 import signal
 import socket
@@ -343,6 +344,8 @@ def run(settings: Settings) -> None:
     """Runs the daemon on uvloop until it is told to stop."""
     import uvloop  # noqa: PLC0415 - not there on Windows, where only the tests of the core run
 
+    # The database holds addresses and messages: it is its owner's alone.
+    os.umask(0o077)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings))
 

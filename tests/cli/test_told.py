@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -232,7 +233,7 @@ def test_db_upgrade_says_from_where_to_where(tmp_path: Path) -> None:
     first = healthd("db", "upgrade", "--config", config)
     assert (first.exit_code, "from empty to revision 0001" in first.stdout) == (0, True)
     assert "already at revision 0001" in healthd("db", "upgrade", "--config", config).stdout
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
     newer = healthd("db", "upgrade", "--config", config)

@@ -6,6 +6,7 @@ import email.message
 import email.policy
 import sqlite3
 import unicodedata
+from contextlib import closing
 
 import orjson
 import pytest
@@ -91,7 +92,7 @@ def test_clean_text_in_a_mail_header_is_read_back_as_it_was_and_adds_no_header(r
 @given(ANY)
 def test_clean_text_in_a_database_or_in_json_is_read_back_as_it_was(raw: str) -> None:
     text = clean(raw)
-    with sqlite3.connect(":memory:") as connection:
+    with closing(sqlite3.connect(":memory:")) as connection:
         assert connection.execute("SELECT ?, length(?)", (text, text)).fetchone() == (text, len(text))
     connection.close()
     assert orjson.loads(orjson.dumps(text)) == text

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +217,7 @@ async def test_a_kill_between_the_hand_over_and_its_record_repeats_the_very_same
 
 
 def rows(scene: Rig, query: str) -> list[Any]:
-    with sqlite3.connect(f"file:{scene.folder / 'healthd.db'}?mode=ro", uri=True) as connection:
+    with closing(sqlite3.connect(f"file:{scene.folder / 'healthd.db'}?mode=ro", uri=True)) as connection:
         return connection.execute(query).fetchall()
 
 
@@ -249,3 +249,8 @@ async def slow_mail(scene: Rig) -> AsyncIterator[SlowMail]:
         finally:
             held.go_on.set()
             server.close()
+
+
+async def test_the_database_is_its_owners_alone(scene: Rig) -> None:
+    async with daemon_process(scene):
+        assert (scene.folder / "healthd.db").stat().st_mode & 0o077 == 0

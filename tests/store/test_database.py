@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -52,7 +53,7 @@ async def test_what_is_committed_is_on_disk(store: Store, name: str, value: obje
 
 async def test_what_returns_is_committed_for_all_to_see(store: Store, path: Path) -> None:
     assert await store.run(receive) == [True]
-    with sqlite3.connect(path) as other:
+    with closing(sqlite3.connect(path)) as other, other:
         assert other.execute("SELECT count(*) FROM inbox").fetchone() == (1,)
     other.close()
     assert await store.read(count) == 1
