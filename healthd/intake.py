@@ -61,10 +61,13 @@ class Overloaded(Exception):
 
 
 class GroupCommit:
-    """Lets webhooks that arrive together share a commit: while one is on its way to disk, the next ones gather."""
+    """Lets webhooks that arrive together share a commit: while one is on its way to disk, the next ones gather.
+    ``wake`` is called when something new is on disk, whether or not anybody still waits for the answer.
+    """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, wake: Callable[[], None]) -> None:
         self._store = store
+        self._wake = wake
         self._waiting: list[tuple[Arrival, asyncio.Future[bool]]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -95,6 +98,8 @@ class GroupCommit:
                 if not done.done():
                     done.set_exception(reason)
             return
+        if any(answers):
+            self._wake()
         for (_, done), fresh in zip(batch, answers, strict=True):
             # A client that left meanwhile has cancelled its future; its webhook is on disk all the same.
             if not done.done():
@@ -114,7 +119,7 @@ class Receiver:
     draining: bool = False
 
     def __post_init__(self) -> None:
-        self._commits = GroupCommit(self.store)
+        self._commits = GroupCommit(self.store, self.wake)
 
     def routes(self) -> list[Route]:
         return [Route("/webhooks/{workspace}", _Endpoint(self))]
@@ -163,10 +168,7 @@ class Receiver:
             log.warning("webhook.not_stored", workspace=workspace, reason=str(error) or "the store is too slow")
             return "not_stored"
         self.metrics.webhook_seconds.observe(asyncio.get_running_loop().time() - started)
-        if not fresh:
-            return "duplicate"
-        self.wake()
-        return "accepted"
+        return "accepted" if fresh else "duplicate"
 
 
 class _Endpoint:
