@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test tools lint types imports docs bench simulate lock clean
+.PHONY: demo test tools lint types imports docs bench simulate mutations lock clean
 
 export PATH := $(abspath $(BIN)):$(PATH)
 
@@ -38,6 +38,9 @@ docs: $(READY)  ## the pages that are made from the source
 
 simulate: $(READY)  ## a year of ten thousand accounts, for each seed: `make simulate ARGS="--seeds 1-50 --jobs 2"`
 	$(BIN)/python -m tests.simulation.simulate $(ARGS)
+
+mutations: $(READY)  ## break each promise on purpose; some of them: `make mutations ARGS="lease"`
+	$(BIN)/python -m tests.mutations.apply $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python bench/webhooks.py

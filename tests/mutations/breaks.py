@@ -1,0 +1,447 @@
+"""Ways to break a promise on purpose, and the tests that must notice. ``apply.py`` carries them out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """``changes``: texts that stand exactly once in the file, and what is put in their place. ``tests`` are ids as
+    pytest writes them; each must fail.
+    """
+
+    promise: str
+    file: str
+    changes: Mapping[str, str]
+    tests: tuple[str, ...]
+
+
+_RECEIVER = "tests/daemon/test_receiver.py"
+_SIGNATURE = "tests/providers/test_webhook_signature.py"
+_SMARTLYQ = "tests/providers/test_smartlyq.py"
+_ALLOWANCE = "tests/providers/test_allowance.py"
+_ENGINE = "tests/engine/test_promises.py"
+_MACHINE = "tests/core/test_machine.py"
+_OUTBOX = "tests/outbox/test_outbox.py"
+_NOTICES = "tests/store/test_notices.py"
+_LOOKING = "tests/sweep/test_looking.py"
+_TROUBLE = "tests/sweep/test_trouble.py"
+_PAGE = "tests/web/test_reconnect_page.py"
+_EMAIL = "tests/channels/test_email.py"
+_GAPS = "tests/mutations/test_gaps.py"
+
+BREAKS: Mapping[str, Break] = {
+    "the answer does not wait for the commit": Break(
+        "P1",
+        "healthd/intake.py",
+        {"        return await done\n": "        return True\n"},
+        (f"{_RECEIVER}::test_while_the_store_fails_the_answer_is_503_and_never_2xx",),
+    ),
+    "a commit that failed counts as made": Break(
+        "P1",
+        "healthd/intake.py",
+        {"done.set_exception(reason)": "done.set_result(True)"},
+        (f"{_RECEIVER}::test_while_the_store_fails_the_answer_is_503_and_never_2xx",),
+    ),
+    "a webhook is seen to in another transaction than what follows from it": Break(
+        "P1",
+        "healthd/intake.py",
+        {
+            "        inbox.settle(connection, settled)\n": "        self.__dict__['settled'] = settled\n",
+            "            total += number\n": (
+                "            await self.store.run(inbox.settle, self.__dict__['settled'])\n"
+                "            total += number\n"
+            ),
+        },
+        (f"{_GAPS}::test_what_follows_from_a_webhook_and_that_it_was_seen_to_are_kept_together_or_not_at_all",),
+    ),
+    "a commit does not reach the disk": Break(
+        "P1",
+        "healthd/store/database.py",
+        {'"synchronous=FULL"': '"synchronous=OFF"'},
+        ("tests/store/test_database.py::test_what_is_committed_is_on_disk",),
+    ),
+    "only the newest secret is known": Break(
+        "P1",
+        "healthd/providers/smartlyq.py",
+        {"for secret in self._secrets\n": "for secret in self._secrets[:1]\n"},
+        (f"{_SIGNATURE}::test_lets_in",),
+    ),
+    "an API that fails says that the token is dead": Break(
+        "P2",
+        "healthd/sweep.py",
+        {
+            'await self._note_failure(workspace, error, "health")': (
+                'await self._note_failure(workspace, error, "health")\n'
+                "                return Observation(probe.ref, Signal.BAD_TOKEN, Source.HEALTH, self.now())"
+            )
+        },
+        (f"{_TROUBLE}::test_no_answer_of_a_failing_api_moves_an_account[500]",),
+    ),
+    "a word that nobody knows means broken": Break(
+        "P2",
+        "healthd/providers/smartlyq.py",
+        {"READING_SIGNALS.get((status, expired))": "READING_SIGNALS.get((status, expired), Signal.BAD_TOKEN)"},
+        (f"{_SMARTLYQ}::test_a_reading_says_what_all_of_its_fields_say_together",),
+    ),
+    "a list that lacks nearly everybody is believed": Break(
+        "P2",
+        "healthd/sweep.py",
+        {
+            "doubtful = len(absent) > max(FEW_MISSING, MISSING_SHARE * len(known))"
+            " or (present == 0 and len(absent) > 1)": "doubtful = present < 0"
+        },
+        (f"{_LOOKING}::test_a_list_that_shrank_too_much_removes_nobody_until_it_has_lasted",),
+    ),
+    "one 404 removes an account": Break(
+        "P2",
+        "healthd/sweep.py",
+        {"if stored is not None and stored.missing_since is not None:": "if stored is not None:"},
+        (f"{_LOOKING}::test_a_404_for_an_account_that_is_listed_removes_nobody_and_is_not_asked_again_and_again",),
+    ),
+    "people hear of an event that nobody has confirmed": Break(
+        "P2",
+        "healthd/core/machine.py",
+        {"_row(_H, _sig.TOKEN_EXPIRED,   _S, Confirm()),": "_row(_H, _sig.TOKEN_EXPIRED,   _E, _token),"},
+        (
+            f"{_MACHINE}::test_nobody_hears_of_a_single_bad_reading_or_of_an_event_alone",
+            f"{_ENGINE}::test_people_hear_only_after_a_confirmation",
+        ),
+    ),
+    "errors need not last": Break(
+        "P2",
+        "healthd/core/machine.py",
+        {">= policy.error_patience": ">= policy.error_patience * 0"},
+        (f"{_MACHINE}::test_errors_open_an_incident_only_once_they_have_lasted",),
+    ),
+    "a suspicion never runs out": Break(
+        "P3",
+        "healthd/engine.py",
+        {
+            "accounts.overdue_confirmations(connection, now, limit)": (
+                "accounts.overdue_confirmations(connection, now - timedelta(days=999), limit)"
+            )
+        },
+        (f"{_ENGINE}::test_without_an_answer_the_event_is_believed_when_its_time_is_up",),
+    ),
+    "where nobody is configured nothing is written": Break(
+        "P3",
+        "healthd/engine.py",
+        {"targets=(NOBODY,) if nobody else targets,": "targets=targets,"},
+        (f"{_ENGINE}::test_where_nobody_is_configured_the_notice_is_withheld_and_says_why",),
+    ),
+    "a pause withholds nothing": Break(
+        "P3",
+        "healthd/core/cadence.py",
+        {'return Hold("account is paused") if paused else Send()': "return Send()"},
+        (
+            "tests/core/test_cadence.py::test_a_notice_goes_out_only_while_it_is_true_and_the_account_is_not_paused",
+            f"{_OUTBOX}::test_the_accounts_of_a_paused_profile_count_as_paused",
+        ),
+    ),
+    "what was held is never let go": Break(
+        "P3",
+        "healthd/engine.py",
+        {"released = notices.release_held(case.connection, [case.after.id], case.now)": "released = 0"},
+        (f"{_ENGINE}::test_what_was_held_during_a_pause_goes_out_on_resume_and_the_account_is_looked_at_at_once",),
+    ),
+    "marked as sent before it is sent": Break(
+        "P3",
+        "healthd/outbox.py",
+        {
+            "            receipt = await channel.send(self._delivery(notice, content, facts.first, link))\n": (
+                "            await self.store.run(notices.settle, notice, NoticeStatus.SENT)\n"
+                "            receipt = await channel.send(self._delivery(notice, content, facts.first, link))\n"
+            )
+        },
+        (f"{_OUTBOX}::test_after_a_crash_in_the_hand_over_the_same_message_is_repeated",),
+    ),
+    "what an earlier process was sending is left lying": Break(
+        "P3",
+        "healthd/outbox.py",
+        {"return await self.store.run(notices.release_leases)": "return 0"},
+        (f"{_OUTBOX}::test_after_a_crash_in_the_hand_over_the_same_message_is_repeated",),
+    ),
+    "a lease never ends": Break(
+        "P3",
+        "healthd/store/notices.py",
+        {"or_(notices.c.lease_until.is_(None), notices.c.lease_until <= now),": "notices.c.lease_until.is_(None),"},
+        (
+            f"{_NOTICES}::test_a_notice_whose_sender_is_lost_is_taken_again_as_a_repeat",
+            f"{_OUTBOX}::test_a_lease_that_ended_lets_another_sender_go_on",
+        ),
+    ),
+    "never is taken for not now": Break(
+        "P3",
+        "healthd/outbox.py",
+        {
+            "            await self._finish(notice, NoticeStatus.DEAD, dead.reason)\n        else:\n"
+            "            await self._sent(": (
+                "            await self._again(notice, Retry(dead.reason))\n        else:\n"
+                "            await self._sent("
+            )
+        },
+        (f"{_OUTBOX}::test_never_means_never_and_the_reason_is_kept",),
+    ),
+    "an event that comes again is taken for another": Break(
+        "P4",
+        "healthd/intake.py",
+        {
+            "Arrival(workspace, provider.event_id(body), body, received_at)": (
+                "Arrival(workspace, f'{provider.event_id(body)}{received_at}', body, received_at)"
+            )
+        },
+        (f"{_RECEIVER}::test_a_new_webhook_is_202_a_repeated_one_200_and_both_are_one_row",),
+    ),
+    "a signature is good for ever": Break(
+        "P4",
+        "healthd/providers/smartlyq.py",
+        {"> self._tolerance.total_seconds()": "> 1e12"},
+        (
+            f"{_SIGNATURE}::test_no_valid_signature_outlives_the_tolerance",
+            f"{_RECEIVER}::test_the_wrong_secret_a_changed_body_and_an_old_time_are_refused_alike",
+        ),
+    ),
+    "a notice has another id each time": Break(
+        "P4",
+        "healthd/store/notices.py",
+        {"hashlib.sha256(words.encode())": "hashlib.sha256(words.encode() + __import__('os').urandom(8))"},
+        (f"{_NOTICES}::test_the_same_notice_is_written_once_and_stays_as_it_is",),
+    ),
+    "two senders may have one notice": Break(
+        "P4",
+        "healthd/store/notices.py",
+        {"            or_(notices.c.lease_until.is_(None), notices.c.lease_until <= now),\n": ""},
+        (f"{_NOTICES}::test_due_notices_are_taken_in_the_order_of_their_time_and_by_one_sender",),
+    ),
+    "a sender that lost its lease still has a say": Break(
+        "P4",
+        "healthd/store/notices.py",
+        {
+            "update(notices).where(notices.c.id == notice.id, notices.c.lease == notice.lease)": (
+                "update(notices).where(notices.c.id == notice.id)"
+            )
+        },
+        (
+            f"{_NOTICES}::test_a_sender_that_lost_its_lease_has_no_say_any_more",
+            f"{_OUTBOX}::test_a_sender_that_lost_its_lease_has_no_say_any_more",
+        ),
+    ),
+    "what was rendered is not kept": Break(
+        "P4",
+        "healthd/outbox.py",
+        {"        await self.store.run(notices.keep_content, notice.id, content, self.now())\n": ""},
+        (f"{_GAPS}::test_a_repeat_says_the_same_though_the_account_has_another_name_by_then",),
+    ),
+    "a mail has another Message-ID each time": Break(
+        "P4",
+        "healthd/channels/email.py",
+        {
+            'message["Message-ID"] = _message_id(delivery.notice_id, settings)': (
+                'message["Message-ID"] = _message_id(__import__("secrets").token_hex(8), settings)'
+            )
+        },
+        (f"{_EMAIL}::test_a_repeat_is_the_same_message_byte_for_byte_even_from_another_process",),
+    ),
+    "what waits of a repaired account is not withdrawn": Break(
+        "P5",
+        "healthd/engine.py",
+        {'notices.drop_waiting(case.connection, incident.id, f"{effect.how} before it was sent")': "pass"},
+        (
+            f"{_ENGINE}::test_a_repair_before_anybody_was_told_is_no_news_to_anybody",
+            f"{_ENGINE}::test_a_deleted_account_is_no_good_news_and_ends_every_reminder",
+        ),
+    ),
+    "nobody asks whether a notice is still true": Break(
+        "P5",
+        "healthd/core/cadence.py",
+        {'return Drop("recovered before it was sent")': "return Send()"},
+        (
+            "tests/core/test_cadence.py::test_a_notice_goes_out_only_while_it_is_true_and_the_account_is_not_paused",
+            f"{_OUTBOX}::test_a_recovery_after_the_claim_is_noticed_before_sending",
+        ),
+    ),
+    "good news go to those who never heard the bad": Break(
+        "P5",
+        "healthd/store/notices.py",
+        {
+            "        notices.c.kind == NoticeKind.OPENED,\n        notices.c.status == NoticeStatus.SENT,\n": (
+                "        notices.c.kind == NoticeKind.OPENED,\n"
+            )
+        },
+        (f"{_ENGINE}::test_a_repair_is_told_to_those_who_were_told_of_the_trouble_and_to_nobody_else",),
+    ),
+    "a link goes on minting after the repair": Break(
+        "P5",
+        "healthd/web/reconnect.py",
+        {"if case.state(self.now()) not in PRESSABLE:": "if case.state(self.now()) == 'never':"},
+        (f"{_PAGE}::test_a_link_that_is_done_says_so_and_asks_for_nothing[repaired]",),
+    ),
+    "looking at the page mints": Break(
+        "P6",
+        "healthd/web/reconnect.py",
+        {
+            "            return await self._press(request, case) if": (
+                "            await self._mint_once(request, case)\n"
+                "            return await self._press(request, case) if"
+            )
+        },
+        (f"{_PAGE}::test_nothing_but_a_press_asks_the_provider_for_a_link[GET]",),
+    ),
+    "the first press uses the link up": Break(
+        "P6",
+        "healthd/web/reconnect.py",
+        {
+            "accounts.schedule_probe(connection, [link.account_id], now + FIRST_LOOK, Lane.CLICK)": (
+                "connection.exec_driver_sql('UPDATE links SET revoked_at = created_at WHERE id = ?', (link.id,))"
+            )
+        },
+        (
+            f"{_PAGE}::test_the_button_leads_to_a_fresh_link_and_is_on_record",
+            f"{_PAGE}::test_a_robots_press_leaves_the_page_as_it_was_for_the_person",
+        ),
+    ),
+    "a link never expires": Break(
+        "P6",
+        "healthd/web/reconnect.py",
+        {'return "over" if now >= self.link.expires_at else self._progress(now)': "return self._progress(now)"},
+        (f"{_PAGE}::test_a_link_that_is_done_says_so_and_asks_for_nothing[expired]",),
+    ),
+    "a press needs no form of ours": Break(
+        "P6",
+        "healthd/web/reconnect.py",
+        {'if not self._is_form(form.get("press", ""), case.link):': "if form is None:"},
+        (
+            f"{_PAGE}::test_a_press_that_is_not_from_our_page_only_leads_to_our_page[none]",
+            f"{_PAGE}::test_the_form_of_one_link_does_not_press_another",
+        ),
+    ),
+    "a link is handed on wherever it leads": Break(
+        "P6",
+        "healthd/providers/smartlyq.py",
+        {"return found is not None and found[1].lower() in allowed_hosts": "return found is not None"},
+        (
+            f"{_SMARTLYQ}::test_no_other_link_may_be_given_out",
+            f"{_PAGE}::test_a_link_that_leads_elsewhere_is_never_handed_on[a longer host]",
+        ),
+    ),
+    "the whole allowance is ours": Break(
+        "P7",
+        "healthd/providers/allowance.py",
+        {"int(self.limit * self.rate_share * self._slowdown)": "int(self.limit * self._slowdown)"},
+        (
+            f"{_ALLOWANCE}::test_no_minute_holds_more_requests_than_our_share",
+            f"{_ALLOWANCE}::test_under_any_rush_no_minute_holds_more_than_the_share_and_everybody_gets_a_turn",
+        ),
+    ),
+    "the customer's own traffic gets no reserve": Break(
+        "P7",
+        "healthd/providers/allowance.py",
+        {"self._remaining <= self.limit * RESERVE_BY_LANE[lane]": "self._remaining < 0"},
+        (
+            f"{_ALLOWANCE}::test_what_the_customers_own_traffic_needs_is_left_to_it",
+            f"{_ALLOWANCE}::test_the_customers_own_traffic_is_left_its_reserve",
+        ),
+    ),
+    "a click waits behind everything else": Break(
+        "P7",
+        "healthd/providers/allowance.py",
+        {
+            "    lane: Lane\n    number: int\n": (
+                "    lane: Lane = __import__('dataclasses').field(compare=False)\n    number: int\n"
+            )
+        },
+        (
+            f"{_ALLOWANCE}::test_the_most_urgent_goes_first_and_equals_in_order_of_arrival",
+            f"{_ALLOWANCE}::test_a_click_overtakes_a_thousand_that_wait",
+        ),
+    ),
+    "too many requests stop nothing": Break(
+        "P7",
+        "healthd/providers/smartlyq.py",
+        {"self._allowance.refused(error.retry_after)": "pass"},
+        (f"{_SMARTLYQ}::test_too_many_requests_stop_every_lane_for_as_long_as_was_asked",),
+    ),
+    "an API that fails is asked on and on": Break(
+        "P7",
+        "healthd/providers/breaker.py",
+        {"return now < self.opens_until": "return False"},
+        (
+            "tests/providers/test_breaker.py::test_after_the_pause_one_may_try_and_one_good_answer_closes_it",
+            f"{_TROUBLE}::test_a_workspace_that_rests_is_not_swept",
+        ),
+    ),
+    "old news count like new ones": Break(
+        "P8",
+        "healthd/core/machine.py",
+        {"    return older or overtaken\n": "    return False\n"},
+        (
+            f"{_MACHINE}::test_what_is_older_than_what_is_known_changes_nothing",
+            f"{_MACHINE}::test_an_answer_to_a_question_older_than_the_last_change_is_not_believed",
+        ),
+    ),
+    "a repair is believed without a look": Break(
+        "P8",
+        "healthd/core/machine.py",
+        {"_row(_E, _sig.CONNECTED,       _E, Confirm()),": "_row(_E, _sig.CONNECTED,       _H, _repaired),"},
+        (f"{_MACHINE}::test_only_a_good_reading_repairs_and_then_the_siblings_are_looked_at",),
+    ),
+    "a sweep skips what it should have written": Break(
+        "P8",
+        "healthd/engine.py",
+        {"settled = _SETTLED.get(known.state) is observation.signal": "settled = known.state in _SETTLED"},
+        (f"{_ENGINE}::test_a_sweep_writes_only_what_is_news",),
+    ),
+    "a good reading brings the removed back": Break(
+        "P8",
+        "healthd/core/machine.py",
+        {"_row(_R, _sig.OK,              _R),": "_row(_R, _sig.OK,              _H),"},
+        (f"{_MACHINE}::test_a_tombstone_is_lifted_only_by_a_new_connection",),
+    ),
+    "nothing is redacted": Break(
+        "P9",
+        "healthd/logs.py",
+        {
+            "return {self.text(str(key)): self._any(value) for key, value in event.items()} | record": (
+                "return event | record"
+            )
+        },
+        ("tests/logs/test_logs.py::test_no_secret_is_in_the_log_wherever_it_was_planted",),
+    ),
+    "a mail server's words are kept with the notice": Break(
+        "P9",
+        "healthd/channels/email.py",
+        {'reason = f"{what} was refused ({codes})"': 'reason = f"{what} was refused ({codes}): {message}"'},
+        (f"{_EMAIL}::test_a_refusal_is_final_only_if_nobody_can_mend_it",),
+    ),
+    "redirects of the API are followed": Break(
+        "P9",
+        "healthd/providers/smartlyq.py",
+        {"follow_redirects=False": "follow_redirects=True"},
+        (f"{_GAPS}::test_a_redirect_to_another_host_never_gets_the_key_or_the_profile",),
+    ),
+    "a token is logged whole": Break(
+        "P9",
+        "healthd/web/reconnect.py",
+        {'"link": fingerprint(case.token)': '"link": case.token'},
+        (f"{_PAGE}::test_the_token_is_in_no_log_and_no_metric",),
+    ),
+    "where a link leads is told whence": Break(
+        "P9",
+        "healthd/web/reconnect.py",
+        {'"referrer-policy": "no-referrer",': '"referrer-policy": "unsafe-url",'},
+        (f"{_PAGE}::test_every_answer_is_guarded", f"{_PAGE}::test_refusals_and_redirects_are_guarded_as_well"),
+    ),
+    "what is stored opens the page": Break(
+        "P9",
+        "healthd/outbox.py",
+        {
+            "link=LINK if needs_link else None,": (
+                "link=self.links.url(notice.id[:16]) if needs_link and self.links else None,"
+            )
+        },
+        (f"{_OUTBOX}::test_a_notice_is_sent_once_and_recorded",),
+    ),
+}
