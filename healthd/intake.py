@@ -8,8 +8,9 @@ provider stop delivering altogether (https://docs.smartlyq.com/guides/webhooks).
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
@@ -27,6 +28,7 @@ from healthd.store import inbox
 from healthd.store.accounts import chunked
 from healthd.store.database import Store, StoreUnavailable
 from healthd.store.inbox import Arrival, InboxStatus, Received
+from healthd.visitors import Mistakes, network
 
 BODY_LIMIT = 64 * 1024
 QUEUE_LIMIT = 10_000
@@ -38,6 +40,8 @@ TOLD_AT_ONCE = 50
 KEY_REVOKED = "key.revoked"
 STORED_WITHIN = 2.0
 """Seconds that a sender waits for the commit before it is told to come again."""
+REFUSALS_TOLD_EVERY = 60.0
+"""Seconds between two lines in the log about bad signatures for one workspace, however many there are."""
 _RETRY = {"retry-after": "5"}
 
 ANSWERS: dict[str, tuple[int, dict[str, str], bytes]] = {
@@ -47,6 +51,8 @@ ANSWERS: dict[str, tuple[int, dict[str, str], bytes]] = {
     "slow_body": (408, {"connection": "close"}, b""),
     "too_large": (413, {"connection": "close"}, b""),
     "overloaded": (429, _RETRY, b""),
+    # Without a time to come again: a real sender with the wrong secret keeps to its own, longer pauses.
+    "refused_too_often": (429, {}, b""),
     "not_stored": (503, _RETRY, b""),
     "draining": (503, _RETRY | {"connection": "close"}, b""),
 }
@@ -58,6 +64,27 @@ log = structlog.get_logger("healthd.intake")
 
 class Overloaded(Exception):
     """Too many webhooks wait for their commit."""
+
+
+@dataclass
+class Refusals:
+    """Bad signatures: whose are too many, and a line in the log now and then that says how many there were.
+
+    Only somebody who was refused is asked about here, so a flood from an address that a provider shares keeps nobody
+    out whose signature is good.
+    """
+
+    _mistakes: Mistakes = field(default_factory=Mistakes)
+    _untold: Counter[str] = field(default_factory=Counter)
+    _told_at: dict[str, float] = field(default_factory=dict)
+
+    def note(self, workspace: str, reason: str, address: str, now: float) -> str:
+        """The outcome: the reason of the refusal, or that there were too many of them from there."""
+        self._untold[workspace] += 1
+        if now - self._told_at.get(workspace, -REFUSALS_TOLD_EVERY) >= REFUSALS_TOLD_EVERY:
+            self._told_at[workspace] = now
+            log.warning("webhook.refused", workspace=workspace, reason=reason, times=self._untold.pop(workspace))
+        return "refused_too_often" if self._mistakes.again(network(address), now) else f"refused_{reason}"
 
 
 class GroupCommit:
@@ -120,6 +147,7 @@ class Receiver:
 
     def __post_init__(self) -> None:
         self._commits = GroupCommit(self.store, self.wake)
+        self._refusals = Refusals()
 
     def routes(self) -> list[Route]:
         return [Route("/webhooks/{workspace}", _Endpoint(self))]
@@ -160,7 +188,8 @@ class Receiver:
             async with asyncio.timeout(STORED_WITHIN):
                 fresh = await self._commits.add(Arrival(workspace, provider.event_id(body), body, received_at))
         except WebhookRefused as refused:
-            return f"refused_{refused.reason}"
+            address = request.client.host if request.client else ""
+            return self._refusals.note(workspace, refused.reason, address, started)
         except Overloaded:
             return "overloaded"
         except (StoreUnavailable, TimeoutError) as error:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from healthd.core.model import Account, Cause, Lifetime, Observation, Policy, Resolution, Signal, Source, State
 
@@ -167,6 +167,8 @@ SUSPICIONS: dict[Signal, Cause] = {
     Signal.DISCONNECTED: Cause.CONNECTION,
 }
 
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""How far the provider's clock may be ahead of ours and still be believed."""
 READINGS = frozenset({Signal.OK, Signal.EXPIRING, Signal.ERROR, Signal.BAD_TOKEN, Signal.BAD_CONNECTION})
 FINE = frozenset({State.HEALTHY, State.EXPIRING})
 
@@ -222,7 +224,9 @@ def advance(account: Account, observation: Observation, policy: Policy, now: dat
 
 
 def _stale(account: Account, observation: Observation, now: datetime) -> bool:
-    older = account.as_of is not None and observation.at is not None and observation.at < account.as_of
+    # A fence well ahead of now was set before our clock was set back: it would keep out everything until then.
+    fence = account.as_of if account.as_of is not None and account.as_of <= now + CLOCKS_DIFFER else None
+    older = fence is not None and observation.at is not None and observation.at < fence
     # An answer to a question asked before the last change cannot know of that change, whatever second it carries. A
     # change that lies ahead of now was noted before our clock was set back: it orders nothing.
     overtaken = (

@@ -89,6 +89,12 @@ _LONG_LIST = re.compile(rb'"(data|accounts)"[ \t\r\n]*:[ \t\r\n]*\[')
 _ROW = re.compile(rb"\}[ \t\r\n]*,(?=[ \t\r\n]*\{)")
 _LAST_ROW = re.compile(rb"\}[ \t\r\n]*\]")
 _GUESSES = 8
+# Pairs and other escapes are matched first, so that only what stands alone is left for ``half``.
+_ESCAPE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
+    re.DOTALL,
+)
 
 EVENT_SIGNALS = {
     "account.token_expired": Signal.TOKEN_EXPIRED,
@@ -472,8 +478,23 @@ async def _understand(answer: _Answer) -> tuple[Any, dict[str, Any]]:
 
 async def _json(body: bytes) -> Any:
     if len(body) > OFF_LOOP:
-        return await asyncio.to_thread(_in_pieces, body)
-    return orjson.loads(body)
+        return await asyncio.to_thread(_read_json, body, _in_pieces)
+    return _read_json(body, orjson.loads)
+
+
+def _read_json(body: bytes, read: Callable[[bytes], Any]) -> Any:
+    """What the body says. Half a character in one account's name must not hide all the others' health."""
+    try:
+        return read(body)
+    except orjson.JSONDecodeError:
+        mended = _ESCAPE.sub(_whole_character, body)
+        if mended == body:
+            raise
+        return read(mended)
+
+
+def _whole_character(escape: re.Match[bytes]) -> bytes:
+    return rb"\ufffd" if escape["half"] else escape[0]
 
 
 def _in_pieces(body: bytes, size: int = PIECE) -> Any:

@@ -37,7 +37,7 @@ from healthd.store import accounts, incidents
 from healthd.store.accounts import StoredAccount
 from healthd.store.database import Store, StoreUnavailable
 from healthd.store.incidents import Incident, Link
-from healthd.web.visitors import Mistakes, network
+from healthd.visitors import Mistakes, network
 
 log = structlog.get_logger("healthd.web")
 

@@ -377,3 +377,11 @@ def test_our_own_clock_is_never_fenced() -> None:
     suspect = advance(account(), seen(Signal.TOKEN_EXPIRED, NOON + HOUR), POLICY, NOON).account
     alarm = Observation("1", Signal.CONFIRM_TIMEOUT, Source.CLOCK, at=None)
     assert advance(suspect, alarm, POLICY, NOON + 6 * MINUTE).account.state is State.EXPIRED
+
+
+def test_a_clock_that_was_set_back_makes_nobody_deaf() -> None:
+    ahead = account(as_of=NOON + HOUR)
+    moved = advance(ahead, seen(Signal.BAD_TOKEN, NOON), POLICY, NOON)
+    assert moved.account.state is State.SUSPECT
+    slightly = account(as_of=NOON + 4 * MINUTE)
+    assert advance(slightly, seen(Signal.BAD_TOKEN, NOON), POLICY, NOON).fenced

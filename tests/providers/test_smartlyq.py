@@ -1167,3 +1167,31 @@ def test_the_contracts_account_events_are_the_ones_understood(contract: Any) -> 
         body = contract["webhooks"][name]["post"]["requestBody"]["content"]["application/json"]["schema"]
         assert {"id", "event", "created_at", "data"} == set(body["required"])
         assert body["properties"]["data"]["properties"]["account_id"] == {"type": "integer"}
+
+
+HALF = r"\ud83e"
+NAMES_AND_HALVES = {
+    "half a character": (rf"Acme {HALF}", "Acme \ufffd"),
+    "the other half": (r"Acme \udd8b", "Acme \ufffd"),
+    "a whole one beside it": (rf"Acme \ud83e\udd8b{HALF}", "Acme \U0001f98b\ufffd"),
+    "a backslash before it": (rf"Acme \\{HALF}", "Acme \\\ufffd"),
+}
+
+
+@pytest.mark.parametrize(("written", "read"), NAMES_AND_HALVES.values(), ids=NAMES_AND_HALVES)
+@pytest.mark.parametrize("others", [3, 2000], ids=["a short answer", "a long one"])
+async def test_half_a_character_in_one_name_hides_no_other_account(
+    peer: Peer, client: Client, written: str, read: str, others: int
+) -> None:
+    row = '{"id":%d,"platform":"linkedin","account_name":"%s","status":"connected","token_expired":false}'
+    rows = ",".join([row % (1, written), *(row % (number, "Fine") for number in range(2, 2 + others))])
+    peer.says(answer(200, b'{"success":true,"data":{"accounts":[%b]},"meta":{}}' % rows.encode()))
+    found = {seen.ref: seen for seen in (await client.health_all(None)).observations}
+    assert len(found) == 1 + others
+    assert found["1"].name == read
+
+
+def test_what_is_no_json_stays_none() -> None:
+    for body in (b"", b"{", b'{"a":NaN}', rb'{"a":"\ud83e', rb'["\u12"]'):
+        with pytest.raises(orjson.JSONDecodeError):
+            smartlyq._read_json(body, orjson.loads)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from healthd.web.visitors import MOST_ADDRESSES, Mistakes, network
+from healthd.visitors import MOST_ADDRESSES, Mistakes, network
 
 
 def test_so_many_mistakes_at_once_and_more_with_time() -> None:

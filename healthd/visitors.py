@@ -1,4 +1,4 @@
-"""Who comes to the public pages, and how often they may be wrong."""
+"""Who comes to the public listener, and how often they may be wrong."""
 
 from __future__ import annotations
 
