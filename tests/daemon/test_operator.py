@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +24,16 @@ async def watched(tmp_path: Path) -> AsyncIterator[Rig]:
     async with rig(tmp_path, sweep=sweep, notices=told) as made:
         await made.start()
         await settled(made)
+        resting = asyncio.create_task(never_rest(made))
         yield made
+        resting.cancel()
+
+
+async def never_rest(scene: Rig) -> None:
+    """The breaker's pauses take no time; each failure would begin another, longer one."""
+    while True:
+        scene.have_rested()
+        await asyncio.sleep(0.05)
 
 
 async def told(scene: Rig, words: str, *, since: int = 0) -> Caught:
@@ -33,10 +43,8 @@ async def told(scene: Rig, words: str, *, since: int = 0) -> Caught:
 
 
 async def sweeps(scene: Rig, times: int = 3) -> None:
-    """So many more rounds, whatever pauses the breaker takes."""
-    for _ in range(times):
-        scene.have_rested()
-        await scene.until_swept()
+    """So many more rounds."""
+    await scene.until_swept(times)
 
 
 def status_of(scene: Rig) -> str:
@@ -64,7 +72,6 @@ async def test_what_does_not_pass_by_itself_is_told_once_and_so_is_its_end(watch
     assert kind in page
     assert len(watched.mails()) == 1
     watched.sandbox.faults.active.clear()
-    watched.have_rested()
     over = await told(watched, "again", since=mail.number)
     assert over.thread == mail.identity
     assert await watched.metric("healthd_api_trouble", kind=kind) == 0
@@ -101,7 +108,6 @@ async def test_what_passed_by_itself_in_time_is_not_told_at_all(watched: Rig) ->
 
     await watched.until(lambda: trouble(True), "the trouble")
     watched.sandbox.faults.active.clear()
-    watched.have_rested()
     await watched.until(lambda: trouble(False), "its end")
     watched.travel(timedelta(minutes=20))
     await sweeps(watched, 2)
