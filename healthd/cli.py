@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import json
 import sys
 from collections.abc import Awaitable, Callable, Iterable
@@ -68,10 +67,9 @@ def _print(shown: RenderableType) -> None:
 
 def _one_of(what: str, wrong: str, known: Iterable[str]) -> str:
     """What is wrong with a name, and what was probably meant."""
-    names = list(map(str, known))
-    close = difflib.get_close_matches(wrong, names, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names) or 'none'}"
-    return f"✗ there is no {what} {wrong!r}; {hint}"
+    from healthd.config import did_you_mean  # noqa: PLC0415
+
+    return f"✗ there is no {what} {wrong!r}; {did_you_mean(wrong, known)}"
 
 
 def _print_json(value: Any) -> None:

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -262,7 +262,7 @@ class RouteSettings(Section):
 
     def route(self) -> Route:
         return Route(
-            tuple(Target.parse(target) for target in self.to),
+            _parsed(self.to),
             frozenset(self.workspace),
             frozenset(self.platform),
             frozenset(self.account),
@@ -316,11 +316,10 @@ class Settings(Section):
 
     def operators(self) -> tuple[Target, ...]:
         """Who is told of trouble with an API."""
-        return tuple(Target.parse(target) for target in self.notices.operator)
+        return _parsed(self.notices.operator)
 
     def routing(self) -> Routing:
-        default = tuple(Target.parse(target) for target in self.notices.default)
-        return Routing(tuple(route.route() for route in self.routes), default)
+        return Routing(tuple(route.route() for route in self.routes), _parsed(self.notices.default))
 
 
 @dataclass(frozen=True, slots=True)
@@ -569,6 +568,13 @@ def _hint(given: _Given, error: dict[str, Any], place: Place) -> str:
     return ""
 
 
+def did_you_mean(wrong: str, known: Iterable[object]) -> str:
+    """The one of the known names that is meant, or all of them: the second half of a sentence."""
+    names = list(map(str, known))
+    close = difflib.get_close_matches(wrong, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names) or 'none'}"
+
+
 def _closest(wrong: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
     return f"Did you mean {close[0]!r}?" if close else ""
@@ -645,6 +651,10 @@ def _names(settings: Settings) -> Iterator[tuple[Place, str, str]]:
         for name in names:
             if not NAME.fullmatch(name):
                 yield (section, name), "a name is lower-case letters, digits, - and _.", ""
+
+
+def _parsed(targets: Names) -> tuple[Target, ...]:
+    return tuple(map(Target.parse, targets))
 
 
 def _targets(settings: Settings, broken: set[Place]) -> Iterator[tuple[Place, str, str]]:

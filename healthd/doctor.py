@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from healthd.channels.base import LINK, Channel, Dead, Delivery, Notice, Retry
-from healthd.config import Problem, Settings
+from healthd.config import Problem, Settings, did_you_mean
 from healthd.core.model import PLATFORMS, Cause, Lane, Listed, NoticeKind, Profile, Target
 from healthd.metrics import Metrics
 from healthd.providers.base import Conflict, MissingScope, NotFound, Provider, ProviderError, Unprocessable
@@ -186,9 +186,7 @@ async def send_test(settings: Settings, text: str) -> Finding:
     target = Target.parse(text)
     chosen = settings.channels.get(target.channel)
     if chosen is None:
-        close = difflib.get_close_matches(target.channel, list(settings.channels), n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(settings.channels) or 'none'}"
-        return Finding(text, False, f"there is no such channel; {hint}")
+        return Finding(text, False, f"there is no such channel; {did_you_mean(target.channel, settings.channels)}")
     try:
         chosen.validate_address(target.address)
     except ValueError as error:

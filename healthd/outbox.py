@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy import Connection
@@ -58,21 +59,21 @@ class Facts:
     scope_active: bool
 
 
-def _first_id(notice: StoredNotice, kind: NoticeKind) -> str:
-    """The id of the notice that began the conversation in which this one stands."""
-    return notices.notice_id(notice.subject, notice.target, kind, 0)
+def _first(connection: Connection, notice: StoredNotice, kind: NoticeKind) -> StoredNotice | None:
+    """The notice that began the conversation in which this one stands, unless it is that one."""
+    first_id = notices.notice_id(notice.subject, notice.target, kind, 0)
+    return notices.get(connection, first_id) if first_id != notice.id else None
 
 
 def look_up(connection: Connection, notice: StoredNotice) -> Facts:
     account = accounts.by_id(connection, notice.account_id) if notice.account_id is not None else None
     if account is None:
         raise LookupError(f"notice {notice.id} is about an account that is not in the store")
-    first_id = _first_id(notice, NoticeKind.OPENED)
     scopes = profiles.scopes(connection, account.account.workspace)
     return Facts(
         account,
         incidents.get(connection, notice.incident_id) if notice.incident_id else None,
-        notices.get(connection, first_id) if first_id != notice.id else None,
+        _first(connection, notice, NoticeKind.OPENED),
         all(scope.active for scope in scopes if scope.ref == account.profile),
     )
 
@@ -197,26 +198,18 @@ class Outbox:
         """About an API that stands in our way, if it still does."""
         trouble = await self.store.read(troubles.get, trouble_id)
         if trouble is None or (notice.kind is NoticeKind.TROUBLE and trouble.ended_at is not None):
-            await self._settle(notice, NoticeStatus.DROPPED, "over before it was sent")
+            await self._withhold(notice, Drop("over before it was sent"), None)
             return
-        opening = await self.store.read(notices.get, _first_id(notice, NoticeKind.TROUBLE))
-        first = opening if opening is not None and opening.id != notice.id else None
-        channel = self.channels.get(notice.target.channel)
+        channel = await self._channel(notice)
         if channel is None:
-            await self._finish(notice, NoticeStatus.DEAD, "its channel is no longer configured")
             return
+        first = await self.store.read(_first, notice, NoticeKind.TROUBLE)
         message = TroubleNotice(
             notice.id, notice.kind, notice.target, trouble.workspace, trouble.kind, trouble.question, trouble.message,
             trouble.remedy, trouble.since, notice.created_at, trouble.request_id, trouble.ended_at,
         )  # fmt: skip
-        try:
-            content = notice.content or await self._render(channel, notice, message)
-            receipt = await channel.send(self._delivery(notice, content, first, None))
-        except Retry as retry:
-            await self._again(notice, retry)
-        except Dead as dead:
-            await self._finish(notice, NoticeStatus.DEAD, dead.reason)
-        else:
+        receipt = await self._hand_over(channel, notice, message, first)
+        if receipt is not None:
             await self.store.run(self._record_told, notice, trouble, receipt, self.now())
             self._count(notice, NoticeStatus.SENT)
             log.info("notice.sent", notice=notice.id, kind=notice.kind, channel=notice.target.channel)
@@ -244,25 +237,43 @@ class Outbox:
             expiring=facts.account.account.state is State.EXPIRING,
         )
         if isinstance(verdict, Hold | Drop):
-            await self._withhold(notice, facts, verdict)
+            await self._withhold(notice, verdict, facts.incident)
             return
-        channel = self.channels.get(notice.target.channel)
+        channel = await self._channel(notice)
         if channel is None:
-            await self._finish(notice, NoticeStatus.DEAD, "its channel is no longer configured")
             return
         if facts.account.account.workspace not in self.providers:
             await self._finish(notice, NoticeStatus.DEAD, "its workspace is no longer configured")
             return
+        link = partial(self._link, notice, facts) if notice.kind in NEEDS_LINK else None
+        receipt = await self._hand_over(channel, notice, self._message(notice, facts), facts.first, link)
+        if receipt is not None:
+            await self._sent(notice, facts, receipt, began)
+
+    async def _channel(self, notice: StoredNotice) -> Channel | None:
+        """The channel that the notice goes through; without one it has come to its end."""
+        channel = self.channels.get(notice.target.channel)
+        if channel is None:
+            await self._finish(notice, NoticeStatus.DEAD, "its channel is no longer configured")
+        return channel
+
+    async def _hand_over(
+        self,
+        channel: Channel,
+        notice: StoredNotice,
+        message: Notice | TroubleNotice,
+        first: StoredNotice | None,
+        link: Callable[[], Awaitable[str]] | None = None,
+    ) -> Receipt | None:
+        """One attempt. The receipt, or ``None`` where it failed: then what follows from that has been recorded."""
         try:
-            content = notice.content or await self._render(channel, notice, self._message(notice, facts))
-            link = await self._link(notice, facts) if notice.kind in NEEDS_LINK else None
-            receipt = await channel.send(self._delivery(notice, content, facts.first, link))
+            content = notice.content or await self._render(channel, notice, message)
+            return await channel.send(self._delivery(notice, content, first, await link() if link else None))
         except Retry as retry:
             await self._again(notice, retry)
         except Dead as dead:
             await self._finish(notice, NoticeStatus.DEAD, dead.reason)
-        else:
-            await self._sent(notice, facts, receipt, began)
+        return None
 
     async def _render(self, channel: Channel, notice: StoredNotice, message: Notice | TroubleNotice) -> Content:
         content = channel.render(message)
@@ -322,14 +333,14 @@ class Outbox:
         except TimeoutError:
             raise Retry("no link to be had: the API's allowance is used up") from None
 
-    async def _withhold(self, notice: StoredNotice, facts: Facts, verdict: Hold | Drop) -> None:
+    async def _withhold(self, notice: StoredNotice, verdict: Hold | Drop, incident: Incident | None) -> None:
         status = NoticeStatus.HELD if isinstance(verdict, Hold) else NoticeStatus.DROPPED
 
         def settle(connection: Connection) -> None:
             notices.settle(connection, notice, status, reason=verdict.reason)
             # An earlier attempt may have reached its reader without our knowing: then the good news is owed too.
             if status is NoticeStatus.DROPPED and notice.repeat and notice.kind is NoticeKind.OPENED:
-                self._owe_good_news(connection, notice, facts.incident)
+                self._owe_good_news(connection, notice, incident)
 
         await self.store.run(settle)
         self._count(notice, status)
@@ -345,11 +356,6 @@ class Outbox:
         log.warning(
             "notice.retry", notice=notice.id, channel=notice.target.channel, reason=retry.reason, due_at=due.isoformat()
         )
-
-    async def _settle(self, notice: StoredNotice, status: NoticeStatus, reason: str) -> None:
-        await self.store.run(notices.settle, notice, status, reason=reason)
-        self._count(notice, status)
-        log.info("notice.withheld", notice=notice.id, status=status, reason=reason)
 
     async def _finish(self, notice: StoredNotice, status: NoticeStatus, reason: str) -> None:
         await self.store.run(notices.settle, notice, status, reason=reason)

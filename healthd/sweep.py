@@ -65,11 +65,10 @@ TOLD_AT_ONCE = 50
 """Changes that are told before the event loop gets its turn."""
 STANDS_IN_THE_WAY = (Unauthorized, PaymentRequired, MissingScope, Unavailable, RateLimited)
 """Errors that are about the workspace or the API, not about the one account asked for."""
-
-
 QUESTIONS = ("bulk", "list", "health", "profiles", "mint")
 """What an API is asked for."""
 STARVED_AFTER = timedelta(minutes=10)
+"""How long calls may wait for their turn before that is a trouble of its own."""
 
 
 @dataclass

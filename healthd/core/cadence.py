@@ -52,8 +52,8 @@ def verdict(kind: NoticeKind, *, open_incident: bool, paused: bool, expiring: bo
     return Hold("account is paused") if paused else Send()
 
 
-TROUBLES_TOLD_AT_ONCE = frozenset({"unauthorized", "payment_required", "forbidden", "forbidden_link", "unprocessable"})
-"""Kinds of trouble with an API that do not pass by themselves."""
+NEEDS_AN_OPERATOR = frozenset({"unauthorized", "payment_required", "forbidden", "forbidden_link", "unprocessable"})
+"""Kinds of trouble with an API that do not pass by themselves: they are told at once."""
 ENDED_BY_ANY_ANSWER = frozenset({"unauthorized", "payment_required", "starved"})
 """Kinds that stand in the way of every question; the others end when the question that met them is answered."""
 TROUBLE_PATIENCE = timedelta(minutes=10)
@@ -62,7 +62,7 @@ TROUBLE_PATIENCE = timedelta(minutes=10)
 
 def trouble_due(kind: str, since: datetime) -> datetime:
     """When the operator is told of a trouble that still lasts then."""
-    return since if kind in TROUBLES_TOLD_AT_ONCE else since + TROUBLE_PATIENCE
+    return since if kind in NEEDS_AN_OPERATOR else since + TROUBLE_PATIENCE
 
 
 def reminder_due(opened_at: datetime, step: int, cadence: Cadence) -> datetime | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.store.schema import EPOCH, troubles
 
@@ -31,33 +32,12 @@ def trouble_id(workspace: str, kind: str, since: datetime) -> str:
 
 
 def _trouble(row: Row[Any]) -> Trouble:
-    return Trouble(
-        row.id, row.workspace, row.kind, row.question, row.since, row.message, row.remedy, row.request_id, row.ended_at
-    )
+    return Trouble(**row._mapping)  # noqa: SLF001 - the row's public mapping, in spite of its name
 
 
 def begin(connection: Connection, trouble: Trouble) -> bool:
-    """Notes a trouble; whether it is news."""
-    known = select(troubles.c.id).where(
-        troubles.c.workspace == trouble.workspace,
-        troubles.c.kind == trouble.kind,
-        troubles.c.ended_at.is_(None),
-    )
-    if connection.execute(known).first() is not None:
-        return False
-    connection.execute(
-        insert(troubles).values(
-            id=trouble.id,
-            workspace=trouble.workspace,
-            kind=trouble.kind,
-            question=trouble.question,
-            since=trouble.since,
-            message=trouble.message,
-            remedy=trouble.remedy,
-            request_id=trouble.request_id,
-        )
-    )
-    return True
+    """Notes a trouble; whether it is news. There is one of a kind at a time, which the database itself sees to."""
+    return connection.execute(upsert(troubles).values(asdict(trouble)).on_conflict_do_nothing()).rowcount > 0
 
 
 def end(connection: Connection, ended: list[Trouble], now: datetime) -> None:

@@ -26,6 +26,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from healthd.channels.wording import BY_HAND, platform_name
+from healthd.core.cadence import NEEDS_AN_OPERATOR
 from healthd.core.duration import in_words
 from healthd.core.model import BROKEN, Cause, Lane, Resolution, State
 from healthd.core.probing import CLICK_WINDOW
@@ -60,10 +61,6 @@ def _nobody(_: str) -> None:
 
 async def _nobody_waits(*_: object) -> None:
     """For those who do not count."""
-
-
-OPERATORS_TROUBLE = frozenset({"unauthorized", "payment_required", "forbidden", "forbidden_link", "unprocessable"})
-"""Why there is no link, where only the operator can mend it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,7 +444,7 @@ class ReconnectPage:
             self.hooks.on_mint(error.kind)
             log.warning("link.not_minted", kind=error.kind, request_id=error.request_id, **about)
             await self.store.run(self._record, case.link, error.kind, client, error.request_id)
-            if error.kind in OPERATORS_TROUBLE:
+            if error.kind in NEEDS_AN_OPERATOR:
                 await self.hooks.on_trouble(account.workspace, error)
             page, status = _FAILURES.get(error.kind, ("unavailable", 503))
             wait = min(3600, max(1, math.ceil(error.retry_after))) if isinstance(error, RateLimited) else None

@@ -24,8 +24,9 @@ from healthd.providers.smartlyq import SmartlyQ
 from healthd.store import inbox, migrations
 from healthd.store.database import Store
 from healthd.store.inbox import Arrival
+from tests.loopback import answer
 from tests.outbox.surroundings import surroundings
-from tests.providers.peer import answer, ok, peer_on_loopback
+from tests.providers.peer import ok, peer_on_loopback
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 KEY = "sqk_test_acme"
