@@ -104,7 +104,6 @@ MISTAKE = "test_each_mistake_is_told_once_with_its_place_and_what_was_meant"
 GUARDED = held(PAGES, "test_every_answer_is_guarded", "test_refusals_and_redirects_are_guarded_as_well")
 NO_MINT = held(PAGES, "test_nothing_but_a_press_asks_the_provider_for_a_link")
 FIVE_A_MINUTE = held(PAGES, "test_a_link_can_be_pressed_five_times_a_minute_and_thirty_times_an_hour")
-FAILING = held(MAIN, "test_while_the_api_fails_nobody_is_mailed_and_no_state_moves")
 PAUSES = held(CLIENT, "test_too_many_requests_stop_every_lane_for_as_long_as_was_asked")
 STORM = "issue 4: the gate that holds people's notices while many accounts break at once"
 

@@ -16,8 +16,8 @@ from healthd.channels.anything_else import AnythingElse, AppriseSettings
 from healthd.channels.base import Retry
 from healthd.core.text import clean
 from tests.channels.samples import EVERY_KIND, EXPIRING, HOSTILE, OPENED, REAL_LINK, RESOLVED, deliver
-from tests.channels.web_peer import Said, WebPeer, hang_up, silence, web_peer
-from tests.providers.peer import answer
+from tests.channels.web_peer import WebPeer, hang_up, silence, web_peer
+from tests.loopback import Answer, answer
 
 SECRET = "s3cr3t-path"
 
@@ -50,7 +50,7 @@ async def test_services_that_colour_messages_are_told_how_bad_it_is(peer: WebPee
     assert peer.posted[0].body["type"] == severity
 
 
-NOT_NOW: dict[str, tuple[Said, str]] = {
+NOT_NOW: dict[str, tuple[Answer, str]] = {
     "an error of its own": (answer(500, b"oops"), "the service answered 500"),
     "a refusal": (answer(403, b"no"), "the service answered 403"),
     "a pause": (answer(429, b"", {"retry-after": "30"}), "the service answered 429"),
@@ -60,7 +60,7 @@ NOT_NOW: dict[str, tuple[Said, str]] = {
 
 @pytest.mark.parametrize(("said", "reason"), NOT_NOW.values(), ids=NOT_NOW)
 async def test_a_refusal_is_tried_again_with_its_code_and_without_the_url(
-    peer: WebPeer, said: Said, reason: str
+    peer: WebPeer, said: Answer, reason: str
 ) -> None:
     peer.says(said)
     channel = service(peer)

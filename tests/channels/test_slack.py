@@ -20,8 +20,8 @@ from healthd.core.model import NoticeKind, Target
 from healthd.core.text import clean
 from tests.channels import samples
 from tests.channels.samples import HOSTILE, REAL_LINK, deliver, follow_up
-from tests.channels.web_peer import HOOK, TOKEN, Said, Slack, WebPeer, hang_up, silence, web_peer
-from tests.providers.peer import answer
+from tests.channels.web_peer import HOOK, TOKEN, Slack, WebPeer, hang_up, silence, web_peer
+from tests.loopback import Answer, answer
 
 EVERY_KIND = {name: replace(notice, target=Target("team")) for name, notice in samples.EVERY_KIND.items()}
 OPENED, REMINDER, RESOLVED = EVERY_KIND["opened"], EVERY_KIND["reminder"], EVERY_KIND["resolved"]
@@ -238,7 +238,7 @@ def test_what_is_stored_opens_nothing() -> None:
 
 # What Slack, or what stands before it, may answer.
 
-NOT_NOW: dict[str, tuple[Said, float | None]] = {
+NOT_NOW: dict[str, tuple[Answer, float | None]] = {
     "a pause": (answer(429, b"", {"retry-after": "30"}), 30),
     "a pause without end": (answer(429, b"", {"retry-after": "9999999"}), None),
     "a pause until a date": (answer(429, b"", {"retry-after": "Mon, 23 Nov 2026 14:05:00 GMT"}), None),
@@ -259,7 +259,7 @@ NOT_NOW: dict[str, tuple[Said, float | None]] = {
 @pytest.mark.parametrize("way", ["token", "webhook"])
 @pytest.mark.parametrize(("said", "after"), NOT_NOW.values(), ids=NOT_NOW)
 async def test_an_answer_that_settles_nothing_is_tried_again(
-    peer: WebPeer, way: str, said: Said, after: float | None
+    peer: WebPeer, way: str, said: Answer, after: float | None
 ) -> None:
     peer.says(said)
     async with opened(way, peer) as channel:

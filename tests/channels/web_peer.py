@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from slack_sdk.models.blocks import Block
 
-from tests.providers.peer import answer
+from tests.loopback import Answer, Asked, answer, serving
 
 TOKEN = "xoxb-1111-s3cr3t"
 HOOK = "/services/T000/B000/h00ks3cr3t"
@@ -23,9 +23,6 @@ class Posted:
     path: str
     headers: Mapping[str, str]
     body: dict[str, Any]
-
-
-Said = bytes | Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 async def silence(writer: asyncio.StreamWriter) -> None:
@@ -44,53 +41,22 @@ class WebPeer:
     respond: Callable[[Posted], bytes]
     url: str = ""
     posted: list[Posted] = field(default_factory=list)
-    _next: list[Said] = field(default_factory=list)
+    _next: list[Answer] = field(default_factory=list)
 
-    def says(self, *answers: Said) -> None:
+    def says(self, *answers: Answer) -> None:
         self._next = list(answers)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-                headers = {
-                    name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)
-                }
-                body = await reader.readexactly(int(headers.get("content-length", "0")))
-                self.posted.append(Posted(head[0].split(" ")[1], headers, json.loads(body) if body else {}))
-                said = self._next.pop(0) if self._next else self.respond(self.posted[-1])
-                if not isinstance(said, bytes):
-                    await said(writer)
-                    return
-                writer.write(said)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
+    def answers(self, asked: Asked) -> Answer:
+        self.posted.append(Posted(asked.path, asked.headers, json.loads(asked.body) if asked.body else {}))
+        return self._next.pop(0) if self._next else self.respond(self.posted[-1])
 
 
 @asynccontextmanager
 async def web_peer(respond: Callable[[Posted], bytes]) -> AsyncIterator[WebPeer]:
-    peer, tasks = WebPeer(respond), set[asyncio.Task[None]]()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(peer.serve(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    peer.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    peer = WebPeer(respond)
+    async with serving(peer.answers) as address:
+        peer.url = f"http://{address}"
         yield peer
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await server.wait_closed()
 
 
 @dataclass

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
-Misbehaviour = Callable[[asyncio.StreamWriter], Awaitable[None]]
-Answer = bytes | Misbehaviour
-
-
-def answer(status: int, body: object = b"", headers: Mapping[str, str] | None = None) -> bytes:
-    """A whole answer; anything but bytes is written as JSON."""
-    raw = body if isinstance(body, bytes) else orjson.dumps(body)
-    lines = [f"HTTP/1.1 {status} -", f"content-length: {len(raw)}"]
-    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + raw
+from tests.loopback import Answer, Asked, answer, serving
 
 
 def ok(data: object, headers: Mapping[str, str] | None = None, **meta: object) -> bytes:
@@ -34,13 +22,6 @@ def refused(
     """An error in the provider's envelope."""
     error = {"code": code, "message": message, "details": details or {}}
     return answer(status, {"success": False, "error": error, "meta": {"request_id": "req_1"}}, headers)
-
-
-@dataclass(frozen=True)
-class Asked:
-    method: str
-    path: str
-    headers: Mapping[str, str]
 
 
 @dataclass
@@ -57,49 +38,20 @@ class Peer:
         self.answers = list(answers)
         self.asked.clear()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def respond(self, asked: Asked) -> Answer:
+        self.asked.append(asked)
+        said: Answer = self.by_path.get(asked.path) or (
+            self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        )
+        return said
+
+    def connected(self) -> None:
         self.connections += 1
-        try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-                method, path, _ = head[0].split(" ")
-                headers = {
-                    name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)
-                }
-                self.asked.append(Asked(method, path, headers))
-                await reader.readexactly(int(headers.get("content-length", "0")))
-                said = self.by_path.get(path) or (self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
-                if isinstance(said, bytes):
-                    writer.write(said)
-                    await writer.drain()
-                else:
-                    await said(writer)
-                    return
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
 
 
 @asynccontextmanager
 async def peer_on_loopback(tls: ssl.SSLContext | None = None) -> AsyncIterator[Peer]:
     peer = Peer()
-    tasks: set[asyncio.Task[None]] = set()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(peer.serve(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
-    peer.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    try:
+    async with serving(peer.respond, tls=tls, connected=peer.connected) as address:
+        peer.url = f"{'https' if tls else 'http'}://{address}/v1"
         yield peer
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await server.wait_closed()

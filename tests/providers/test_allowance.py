@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from healthd.core.model import Lane
 from healthd.providers.allowance import FIRST_LIMIT, HIGHEST_LIMIT, LONGEST_PAUSE, WINDOW, Allowance, Ledger
+from tests.clockwork import played
 
 LANES = st.sampled_from(list(Lane))
 QUARTERS = st.integers(0, 4 * 90).map(lambda quarters: quarters / 4)
@@ -224,33 +224,6 @@ def test_a_shorter_refusal_does_not_shorten_a_pause() -> None:
     ledger.refused(100.0, now=0.0)
     ledger.refused(1.0, now=1.0)
     assert ledger.wait(Lane.CLICK, 1.0) == 99.0
-
-
-class Clockwork(asyncio.SelectorEventLoop):
-    """A loop in which waiting takes no time: when nothing is ready, its clock goes straight to the next timer."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        selector = selectors.DefaultSelector()
-        wait = selector.select
-
-        def leap(timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-            ready = wait(0)
-            if not ready:
-                assert timeout is not None, "everybody waits for ever"
-                self.now += timeout
-            return ready
-
-        selector.select = leap  # type: ignore[method-assign]
-        super().__init__(selector)
-
-    def time(self) -> float:
-        return self.now
-
-
-def played(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    with asyncio.Runner(loop_factory=Clockwork) as runner:
-        runner.run(main())
 
 
 def clock() -> float:

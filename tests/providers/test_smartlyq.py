@@ -45,7 +45,8 @@ from healthd.providers.base import (
     Unprocessable,
 )
 from healthd.providers.smartlyq import DEFAULT_ALLOWED_HOSTS, TRIES, SmartlyQ, is_allowed_link
-from tests.providers.peer import Answer, Peer, answer, ok, peer_on_loopback, refused
+from tests.loopback import Answer, answer
+from tests.providers.peer import Peer, ok, peer_on_loopback, refused
 
 KEY = "sqk_live_5f0c9a4e2b7d4d1a"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

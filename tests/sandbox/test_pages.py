@@ -9,7 +9,8 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
 from healthd.sandbox.sender import EVENTS
-from tests.sandbox.listener import Listener, answer
+from tests.loopback import answer
+from tests.sandbox.listener import Listener
 from tests.sandbox.scene import Scene, served
 
 PHONE, DESKTOP = 360, 1280

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from healthd.sandbox.sender import EVENTS, Delivery, Endpoint
-from tests.sandbox.listener import Listener, Received, answer
+from tests.loopback import answer
+from tests.sandbox.listener import Listener, Received
 from tests.sandbox.scene import SECRET, START, Scene, served
 
 MINUTE = timedelta(minutes=1)
@@ -112,7 +113,7 @@ async def test_somebody_who_is_busy_is_left_alone_as_long_as_he_asks_but_an_hour
     scene: Scene, listener: Listener, retry_after: str
 ) -> None:
     register(scene, listener)
-    listener.says(answer(429, retry_after=retry_after), answer(200))
+    listener.says(answer(429, headers={"retry-after": retry_after}), answer(200))
     [delivery] = emit(scene)
     await received(scene, listener, 1)
     assert delivery.next_retry_at == START + timedelta(seconds=ASKED[retry_after])
@@ -123,7 +124,7 @@ async def test_somebody_who_is_busy_is_left_alone_as_long_as_he_asks_but_an_hour
 
 async def test_only_429_may_ask_for_another_time(scene: Scene, listener: Listener) -> None:
     register(scene, listener)
-    listener.says(answer(503, retry_after="7"))
+    listener.says(answer(503, headers={"retry-after": "7"}))
     [delivery] = emit(scene)
     await received(scene, listener, 1)
     assert delivery.next_retry_at == START + 2 * MINUTE
@@ -132,7 +133,7 @@ async def test_only_429_may_ask_for_another_time(scene: Scene, listener: Listene
 @pytest.mark.parametrize("status", [301, 302, 400, 401, 404, 410, 500, 503])
 async def test_anything_but_a_2xx_is_a_failure(scene: Scene, listener: Listener, status: int) -> None:
     register(scene, listener)
-    listener.says(answer(status, location=listener.url))
+    listener.says(answer(status, headers={"location": listener.url}))
     [delivery] = emit(scene)
     await received(scene, listener, 1)
     assert (delivery.status, delivery.response_code) == ("pending", status)

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from healthd.sandbox.app import Sandbox
@@ -117,14 +118,15 @@ class Life:
         heapq.heappush(self._agenda, (self.now() + span, next(self._numbers), happens))
         self._news.set()
 
-    def _again(self, rate: float, happens: Callable[[], None]) -> None:
-        """So many times a year, for ever."""
+    def _again(self, rate: float, happens: Callable[[], None], goes_on: Callable[[], bool] = lambda: True) -> None:
+        """So many times a year, for as long as that goes on."""
         if rate <= 0:
             return
 
         def once() -> None:
-            happens()
-            self._again(rate, happens)
+            if goes_on():
+                happens()
+                self._again(rate, happens, goes_on)
 
         self.at(YEAR * self.rng.expovariate(rate), once)
 
@@ -138,18 +140,7 @@ class Life:
             (self.trouble.false_alarms, self._false_alarm),
         ]
         for rate, happens in plans:
-            self._again_for(account, rate, happens)
-
-    def _again_for(self, account: Account, rate: float, happens: Callable[[Account], None]) -> None:
-        if rate <= 0:
-            return
-
-        def once() -> None:
-            if account.id in self.sandbox.world.accounts:
-                happens(account)
-                self._again_for(account, rate, happens)
-
-        self.at(YEAR * self.rng.expovariate(rate), once)
+            self._again(rate, partial(happens, account), lambda: account.id in self.sandbox.world.accounts)
 
     def _hours(self, mean: float) -> timedelta:
         return timedelta(hours=self.rng.expovariate(1 / mean))

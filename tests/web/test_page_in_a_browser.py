@@ -11,7 +11,8 @@ import pytest_asyncio
 import trustme
 from playwright.async_api import Browser, Page, Request, expect
 
-from tests.providers.peer import answer, peer_on_loopback
+from tests.loopback import answer
+from tests.providers.peer import peer_on_loopback
 from tests.web.browser import DESKTOP, PHONE, chromium, window
 from tests.web.happenings import lead_to
 from tests.web.site import Site
