@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 from healthd.cli import app
 from tests.config.written import written
+from tests.daemon.conftest import settled
 from tests.daemon.rig import rig
 from tests.logs.kept import logging_kept
 
@@ -40,6 +41,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
         async with rig(folder, options={"accounts": 16}) as scene:
             broken = scene.sandbox.world.add_account("sandbox", "youtube", HOSTILE, "channel")
             await scene.start()
+            await settled(scene)
             repaired = scene.account("facebook")
             scene.expire(repaired)
             await scene.person.reconnect((await scene.mail(repaired.name)).link or "")
