@@ -18,7 +18,7 @@ demo: $(READY)  ## play the story; by hand, or `make demo ARGS=--once` without a
 	$(BIN)/healthd demo $(ARGS)
 
 test: $(READY) tools lint types imports  ## everything CI runs
-	$(BIN)/python -m pytest --numprocesses 4 $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 tools: $(READY)
 	.ci/tools $(BIN)

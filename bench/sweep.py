@@ -28,6 +28,7 @@ import uvloop
 from healthd.core.model import Lane, Policy
 from healthd.core.probing import ProbePolicy
 from healthd.core.routing import Routing
+from healthd.dispatch import Dispatch
 from healthd.engine import Engine
 from healthd.metrics import Metrics
 from healthd.providers.allowance import Allowance
@@ -145,13 +146,7 @@ async def compare(base: str, folder: Path, accounts: int, singles: int) -> None:
         await store.run(profiles.ensure_own, ["bench"])
         rng = random.Random(1)
         workspace = Workspace("bench", provider, allowance, False, rng)
-        engine = Engine(
-            policy=Policy(),
-            probes=ProbePolicy(),
-            routing=Routing(),
-            link_lifetime=ProbePolicy().account_interval,
-            rng=rng,
-        )
+        engine = Engine(policy=Policy(), probes=ProbePolicy(), dispatch=Dispatch(routing=Routing()), rng=rng)
         sweep = Sweep(store, engine, {"bench": workspace}, Metrics("bench"), SweepPolicy(), now, lambda _: None)
         async with provider.session():
             print(f"bulk, {accounts} accounts in one answer:")

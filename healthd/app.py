@@ -7,11 +7,12 @@ import contextlib
 import gc
 import os
 import random
+import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,22 +21,28 @@ from sqlalchemy.engine import make_url
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
+from healthd.bounces import Bounce
 from healthd.channels.base import Channel
+from healthd.channels.wording import Wording
 from healthd.config import Settings, split_address
+from healthd.dispatch import Dispatch
 from healthd.engine import Engine
 from healthd.intake import Drain, Receiver
 from healthd.links import Links
 from healthd.listener import Listener, bind
 from healthd.metrics import AllowanceReading, Metrics
 from healthd.outbox import Outbox
-from healthd.providers.allowance import Allowance
+from healthd.providers.allowance import LONGEST_PAUSE, SETTLING, WINDOW, Allowance, Standing, Taking
 from healthd.providers.smartlyq import DEFAULT_ALLOWED_HOSTS, SmartlyQ
 from healthd.reporting import Reporter
-from healthd.store import migrations, profiles
+from healthd.resolver import Resolver
+from healthd.store import allowances, migrations, profiles
 from healthd.store.database import Store, StoreUnavailable
 from healthd.sweep import Sweep, SweepPolicy, Workspace
+from healthd.web.bounces import bounce_routes
 from healthd.web.operations import Operations, admin_routes
 from healthd.web.reconnect import PageHooks, reconnect_routes
+from healthd.web.slack_actions import slack_routes
 
 log = structlog.get_logger("healthd.app")
 
@@ -50,10 +57,38 @@ def build_engine(settings: Settings, rng: random.Random | None = None) -> Engine
     return Engine(
         policy=settings.policy(),
         probes=settings.probe_policy(),
-        routing=settings.routing(),
-        operators=settings.operators(),
-        link_lifetime=settings.link.lifetime,
+        dispatch=build_dispatch(settings),
+        auto_pause=frozenset(name for name, chosen in settings.workspaces.items() if chosen.auto_pause),
         rng=rng or random.Random(),  # noqa: S311 - jitter, not secrecy
+    )
+
+
+def build_dispatch(settings: Settings) -> Dispatch:
+    """Who is told of what, as the settings say."""
+    return Dispatch(
+        routing=settings.routing(),
+        cadence=settings.cadence(),
+        storms=settings.storm.policy(),
+        operators=settings.operators(),
+        hooks=settings.hooks(),
+        asks_for_contacts=settings.contacts.resolver_url is not None,
+        cache_for=settings.contacts.cache_for,
+        link_lifetime=settings.link.lifetime,
+    )
+
+
+def build_resolver(settings: Settings) -> Resolver | None:
+    """The customer's own endpoint that knows who is responsible, where there is one."""
+    chosen = settings.contacts
+    if chosen.resolver_url is None or chosen.resolver_secret is None:
+        return None
+    return Resolver(
+        chosen.resolver_url,
+        chosen.resolver_secret.get_secret_value(),
+        channels={name: channel.validate_address for name, channel in settings.channels.items()},
+        timeout=chosen.resolver_timeout.total_seconds(),
+        cache_for=chosen.cache_for,
+        allow_private=chosen.allow_private,
     )
 
 
@@ -68,13 +103,55 @@ def allowed_hosts(settings: Settings) -> frozenset[str]:
     return frozenset(DEFAULT_ALLOWED_HOSTS) | frozenset(settings.link.allowed_hosts)
 
 
+CLOCKS_APART = timedelta(seconds=60)
+"""How far the clock of one life of a process may be from that of the next."""
+
+
+class OnRecord:
+    """A workspace's allowance in the store, for one process among those that use it. Wall clock there, spans here."""
+
+    def __init__(self, store: Store, workspace: str, now: Callable[[], datetime]) -> None:
+        self.workspace = workspace
+        self._store = store
+        self._now = now
+        self._holder = secrets.token_hex(8)
+        self._began_at = now()
+
+    async def take(self, taking: Taking) -> Standing:
+        """Raises ``StoreUnavailable``.
+
+        What others took before this process began counts as taken when it began: whoever wrote it may have had a clock
+        that went otherwise.
+        """
+        now = self._now()
+        keep = timedelta(seconds=WINDOW + SETTLING)
+        age = max(now - self._began_at, timedelta(0))
+        found = await self._store.run(
+            allowances.take,
+            self.workspace,
+            self._holder,
+            now,
+            calls=taking.calls,
+            beside=taking.beside,
+            keep=keep + CLOCKS_APART if age < keep else keep,
+            longest_pause=timedelta(seconds=LONGEST_PAUSE),
+            owed=taking.owed,
+            limit=taking.limit,
+            paused_until=now + timedelta(seconds=taking.pause) if taking.pause else None,
+        )
+        others = [(max(0.0, min(now - at, age).total_seconds()), calls) for at, calls in found.others]
+        pause = 0.0 if found.paused_until is None else max(0.0, (found.paused_until - now).total_seconds())
+        return Standing(found.granted, others, found.limit, pause)
+
+
 def build_workspaces(
-    settings: Settings, metrics: Metrics, now: Callable[[], datetime] = utc_now
+    settings: Settings, metrics: Metrics, store: Store | None = None, now: Callable[[], datetime] = utc_now
 ) -> dict[str, Workspace]:
-    """A provider and its allowance for each workspace."""
+    """A provider and its allowance for each workspace; what is spent stands in the store, if there is one."""
     found = {}
     for name, chosen in settings.workspaces.items():
-        allowance = Allowance(rate_share=chosen.rate_share)
+        record = None if store is None else OnRecord(store, name, now)
+        allowance = Allowance(rate_share=chosen.rate_share, record=record)
 
         def observe(endpoint: str, outcome: str, seconds: float, workspace: str = name) -> None:
             metrics.api_requests.labels(workspace, endpoint, outcome).inc()
@@ -181,8 +258,11 @@ class Daemon:
         self._wire(store)
         for workspace in self.workspaces.values():
             await stack.enter_async_context(workspace.provider.session())
+            stack.push_async_callback(workspace.allowance.close)
         for channel in self.channels.values():
             stack.push_async_callback(channel.close)
+        if self.resolver is not None:
+            stack.push_async_callback(self.resolver.close)
         listeners = self._listeners(public, admin)
         servers = [asyncio.create_task(listener.run_until_exit()) for listener in listeners]
         for listener in listeners:
@@ -218,18 +298,24 @@ class Daemon:
 
     def _wire(self, store: Store) -> None:
         settings, metrics = self.settings, self.metrics
-        self.workspaces = build_workspaces(settings, metrics, self.now)
+        self.workspaces = build_workspaces(settings, metrics, store, self.now)
         providers = {name: workspace.provider for name, workspace in self.workspaces.items()}
-        self.channels: dict[str, Channel] = {name: chosen.open() for name, chosen in settings.channels.items()}
+        wording = Wording(settings.notices.templates)
+        self.channels: dict[str, Channel] = {name: chosen.open(wording) for name, chosen in settings.channels.items()}
         self.engine = build_engine(settings)
         links = build_links(settings)
+        dispatch = self.engine.dispatch
+        self.resolver = build_resolver(settings)
         self.outbox = Outbox(
-            store, self.channels, providers, links, settings.cadence(), metrics, self.now, self.engine.rng
-        )
+            store, self.channels, providers, links, dispatch, metrics, self.now, self.engine.rng,
+            resolver=self.resolver, severities=settings.severities(), language=settings.notices.language,
+            by_hand=settings.notices.by_hand,
+        )  # fmt: skip
         self.reporter = Reporter(metrics, self._wake_prober, self.outbox.wake)
         self.sweep = Sweep(
-            store, self.engine, self.workspaces, metrics, sweep_policy(settings), self.now, self.reporter.heard
-        )
+            store, self.engine, self.workspaces, metrics, sweep_policy(settings), self.now, self.reporter.heard,
+            self.outbox.wake,
+        )  # fmt: skip
         self.receiver = Receiver(
             store, providers, metrics, self.now, self._inbox.set, body_timeout=settings.server.body_timeout
         )
@@ -237,6 +323,23 @@ class Daemon:
         self.operations = Operations(store, metrics, self.now)
         metrics.watch_allowances(self._allowances)
         self._public_routes = self.receiver.routes()
+        if signing := settings.signing_secrets():
+            self._public_routes += slack_routes(
+                store=store,
+                dispatch=dispatch,
+                secrets=signing,
+                now=self.now,
+                heard=lambda channel, outcome: metrics.slack_actions.labels(channel, outcome).inc(),
+                noted=self._noted,
+            )
+        if settings.bounces:
+            self._public_routes += bounce_routes(
+                sources=settings.bounces,
+                record=self._bounced,
+                now=self.now,
+                heard=lambda source, outcome: metrics.bounce_reports.labels(source, outcome).inc(),
+                body_timeout=settings.server.body_timeout,
+            )
         if links is not None:
             self._public_routes += reconnect_routes(
                 store=store,
@@ -245,14 +348,28 @@ class Daemon:
                 allowed_hosts=allowed_hosts(settings),
                 now=self.now,
                 wake=self._wake_prober,
+                dispatch=dispatch,
                 hooks=PageHooks(
                     on_page=lambda state: metrics.link_pages.labels(state).inc(),
                     on_mint=lambda outcome: metrics.link_mints.labels(outcome).inc(),
                     on_refused=lambda reason: metrics.link_refused.labels(reason).inc(),
+                    on_noted=self._noted,
                     on_trouble=lambda workspace, error: self.sweep.note_trouble(workspace, error, "mint"),
                     on_answer=lambda workspace: self.sweep.note_trouble_over(workspace, "mint"),
                 ),
             )
+
+    def _noted(self, said: str) -> None:
+        """Somebody took an account on, or took that back: then what waited for it is due."""
+        self.metrics.taken_on.labels(said).inc()
+        self.outbox.wake()
+
+    async def _bounced(self, source: str, bounces: Sequence[Bounce]) -> int:
+        channels = self.settings.mail_channels()
+        dispatch = self.engine.dispatch
+        believed = await self.outbox.store.run(dispatch.bounced, bounces, channels, source, self.now())
+        self.outbox.wake()
+        return believed
 
     def _wake_prober(self, workspace: str) -> None:
         self.sweep.wake(workspace)

@@ -97,7 +97,7 @@ async def sweep(settings: Settings, store: Store, names: Sequence[str], *, show:
     """Inventory, everything's health, then each suspect by itself. A workspace that fails disturbs no other."""
     metrics = Metrics(VERSION)
     result = Result()
-    workspaces = {name: one for name, one in build_workspaces(settings, metrics).items() if name in names}
+    workspaces = {name: one for name, one in build_workspaces(settings, metrics, store).items() if name in names}
     looking = Sweep(
         store, build_engine(settings), workspaces, metrics, sweep_policy(settings), utc_now, result.changes.extend
     )
@@ -112,6 +112,7 @@ async def sweep(settings: Settings, store: Store, names: Sequence[str], *, show:
         async with AsyncExitStack() as stack:
             for workspace in workspaces.values():
                 await stack.enter_async_context(workspace.provider.session())
+                stack.push_async_callback(workspace.allowance.close)
                 bar = _Bar(progress, progress.add_task(workspace.name, total=None), workspace.name)
                 try:
                     await _look(looking, workspace, bar)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from healthd.config import Settings
-    from healthd.store.database import Store
-
-T = TypeVar("T")
-
-EXIT_FAILED = 1
-EXIT_CONFIG = 2
-EXIT_NOT_FOUND = 3
+from healthd import people
+from healthd.terminal import (
+    EXIT_CONFIG,
+    EXIT_FAILED,
+    EXIT_NOT_FOUND,
+    AsJson,
+    Config,
+    Limit,
+    WorkspaceOption,
+    fail,
+    one_of,
+    print_json,
+    quiet_logs,
+    read_settings,
+    settings_file,
+    show,
+    with_store,
+)
 
 app = typer.Typer(
     name="healthd",
@@ -34,84 +38,11 @@ app = typer.Typer(
 )
 db = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look after the database.")
 app.add_typer(db, name="db")
-
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", "-c", envvar="HEALTHD_CONFIG", help="The settings file (default: healthd.toml, if there is one)."
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
-WorkspaceOption = Annotated[str | None, typer.Option("--workspace", "-w", help="Only this workspace.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most this many rows.")]
+people.add_to(app)
 
 
 def main() -> None:
     app()
-
-
-def _fail(message: str, code: int = EXIT_FAILED) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(code)
-
-
-def _print(shown: RenderableType) -> None:
-    """A table as wide as the terminal, or as wide as it needs to be where the output goes into a file or a pipe."""
-    from rich.console import Console  # noqa: PLC0415
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=1000)
-    console.print(shown)
-
-
-def _one_of(what: str, wrong: str, known: Iterable[str]) -> str:
-    """What is wrong with a name, and what was probably meant."""
-    from healthd.config import did_you_mean  # noqa: PLC0415
-
-    return f"✗ there is no {what} {wrong!r}; {did_you_mean(wrong, known)}"
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
-
-
-def _settings_file(config: Path | None) -> Path | None:
-    default = Path("healthd.toml")
-    return config or (default if default.exists() else None)
-
-
-def _settings(config: Path | None) -> Settings:
-    """The settings, or the end of the command with every mistake in them."""
-    from healthd.config import ConfigError, load  # noqa: PLC0415
-
-    try:
-        return load(_settings_file(config))
-    except ConfigError as error:
-        _fail("\n".join(f"✗ {problem}" for problem in error.problems), EXIT_CONFIG)
-
-
-def _quiet_logs(settings: Settings) -> None:
-    """For commands whose answer is their output: only what goes wrong is logged."""
-    from healthd import logs  # noqa: PLC0415
-    from healthd.config import secret_values  # noqa: PLC0415
-
-    logs.configure("warning", settings.log.format, secret_values(settings))
-
-
-def _with_store(settings: Settings, work: Callable[[Store], Awaitable[T]]) -> T:
-    from healthd.app import open_store  # noqa: PLC0415
-    from healthd.store.database import StoreUnavailable  # noqa: PLC0415
-    from healthd.store.migrations import SchemaTooNew  # noqa: PLC0415
-
-    async def inside() -> T:
-        async with open_store(settings) as store:
-            return await work(store)
-
-    try:
-        return asyncio.run(inside())
-    except (StoreUnavailable, SchemaTooNew) as error:
-        _fail(f"✗ {settings.store.url}: {error}")
 
 
 @app.command()
@@ -128,12 +59,12 @@ def run(config: Config = None) -> None:
     from healthd.store.database import StoreUnavailable  # noqa: PLC0415
     from healthd.store.migrations import SchemaTooNew  # noqa: PLC0415
 
-    settings = _settings(config)
+    settings = read_settings(config)
     logs.configure(settings.log.level, settings.log.format, secret_values(settings))
     try:
         daemon.run(settings)
     except (StoreUnavailable, SchemaTooNew, OSError) as error:
-        _fail(f"✗ healthd cannot start: {error}")
+        fail(f"✗ healthd cannot start: {error}")
     except Exception:  # noqa: BLE001 - Python's own traceback would show what the log masks
         structlog.get_logger("healthd").critical("healthd.crashed", exc_info=True)
         raise typer.Exit(EXIT_FAILED) from None
@@ -155,16 +86,16 @@ def check_config(
 
     code = EXIT_FAILED
     try:
-        settings = load(_settings_file(config))
+        settings = load(settings_file(config))
     except ConfigError as error:
         if not as_json:
-            _fail("\n".join(f"✗ {problem}" for problem in error.problems), EXIT_CONFIG)
+            fail("\n".join(f"✗ {problem}" for problem in error.problems), EXIT_CONFIG)
         findings, code = [doctor.mistake(problem) for problem in error.problems], EXIT_CONFIG
     else:
-        _quiet_logs(settings)
+        quiet_logs(settings)
         findings = doctor.offline(settings) + (asyncio.run(doctor.online(settings)) if online else [])
     if as_json:
-        _print_json([finding.as_json() for finding in findings])
+        print_json([finding.as_json() for finding in findings])
     else:
         typer.echo("\n".join(map(str, findings)))
     if not all(finding.ok for finding in findings):
@@ -177,18 +108,18 @@ def sweep(config: Config = None, workspace: WorkspaceOption = None, as_json: AsJ
 
     The running daemon sends the messages that follow from it.
     """
-    settings = _settings(config)
-    _quiet_logs(settings)
+    settings = read_settings(config)
+    quiet_logs(settings)
     if workspace is not None and workspace not in settings.workspaces:
-        _fail(_one_of("workspace", workspace, settings.workspaces), EXIT_NOT_FOUND)
+        fail(one_of("workspace", workspace, settings.workspaces), EXIT_NOT_FOUND)
     from healthd import by_hand  # noqa: PLC0415
 
     names = [workspace] if workspace else list(settings.workspaces)
-    result = _with_store(settings, lambda store: by_hand.sweep(settings, store, names, show=not as_json))
+    result = with_store(settings, lambda store: by_hand.sweep(settings, store, names, show=not as_json))
     if as_json:
-        _print_json(result.as_json())
+        print_json(result.as_json())
     else:
-        _print(result.shown())
+        show(result.shown())
     for name, reason in result.failures.items():
         typer.echo(f"✗ {name}: {reason}", err=True)
     if result.failures:
@@ -211,22 +142,22 @@ def accounts(
     from healthd.core.model import State  # noqa: PLC0415
     from healthd.store import accounts as stored  # noqa: PLC0415
 
-    settings = _settings(config)
-    _quiet_logs(settings)
+    settings = read_settings(config)
+    quiet_logs(settings)
     wrong = [name for name in state or [] if name not in set(State)]
     if wrong:
-        _fail(_one_of("state", wrong[0], State), EXIT_CONFIG)
+        fail(one_of("state", wrong[0], State), EXIT_CONFIG)
     states = [State(name) for name in state or []]
-    found = _with_store(
+    found = with_store(
         settings,
         lambda store: store.read(stored.listing, workspace=workspace, states=states, platform=platform, limit=limit),
     )
     if not found and workspace is not None and workspace not in settings.workspaces:
-        _fail(_one_of("workspace", workspace, settings.workspaces), EXIT_NOT_FOUND)
+        fail(one_of("workspace", workspace, settings.workspaces), EXIT_NOT_FOUND)
     if as_json:
-        _print_json([stored.as_json(one) for one in found])
+        print_json([stored.as_json(one) for one in found])
     else:
-        _print(telling.accounts_table(found))
+        show(telling.accounts_table(found))
         _mind_the_limit(len(found), limit)
 
 
@@ -245,18 +176,18 @@ def incidents(
     from healthd import telling  # noqa: PLC0415
     from healthd.store import incidents as stored  # noqa: PLC0415
 
-    settings = _settings(config)
-    _quiet_logs(settings)
-    found = _with_store(
+    settings = read_settings(config)
+    quiet_logs(settings)
+    found = with_store(
         settings,
         lambda store: store.read(stored.listing, workspace=workspace, only_open=not everything, limit=limit),
     )
     if not found and workspace is not None and workspace not in settings.workspaces:
-        _fail(_one_of("workspace", workspace, settings.workspaces), EXIT_NOT_FOUND)
+        fail(one_of("workspace", workspace, settings.workspaces), EXIT_NOT_FOUND)
     if as_json:
-        _print_json([telling.incident_json(row) for row in found])
+        print_json([telling.incident_json(row) for row in found])
     else:
-        _print(telling.incidents_table(found))
+        show(telling.incidents_table(found))
         _mind_the_limit(len(found), limit)
 
 
@@ -276,21 +207,21 @@ def explain(
     What was heard of it, what was decided, who was told, and who pressed the button.
     """
     from healthd import telling  # noqa: PLC0415
-    from healthd.app import build_engine  # noqa: PLC0415
+    from healthd.app import build_engine, utc_now  # noqa: PLC0415
 
-    settings = _settings(config)
-    _quiet_logs(settings)
+    settings = read_settings(config)
+    quiet_logs(settings)
     routing = build_engine(settings)
-    found = _with_store(settings, lambda store: store.read(telling.stories, account, routing))
+    found = with_store(settings, lambda store: store.read(telling.stories, account, routing, utc_now()))
     if not found:
-        _fail(f"✗ no account is called {account!r}", EXIT_NOT_FOUND)
+        fail(f"✗ no account is called {account!r}", EXIT_NOT_FOUND)
     if as_json:
-        _print_json([story.as_json() for story in found])
+        print_json([story.as_json() for story in found])
         return
     if len(found) > 1:
-        _print(telling.accounts_table([story.stored for story in found]))
-        _fail("Several accounts are meant; give one's WORKSPACE/ID.", EXIT_NOT_FOUND)
-    _print(found[0].timeline())
+        show(telling.accounts_table([story.stored for story in found]))
+        fail("Several accounts are meant; give one's WORKSPACE/ID.", EXIT_NOT_FOUND)
+    show(found[0].timeline())
 
 
 @app.command("notify-test")
@@ -299,8 +230,8 @@ def notify_test(
     config: Config = None,
 ) -> None:
     """Send one clearly marked test message through a channel."""
-    settings = _settings(config)
-    _quiet_logs(settings)
+    settings = read_settings(config)
+    quiet_logs(settings)
     from healthd import doctor  # noqa: PLC0415
 
     finding = asyncio.run(doctor.send_test(settings, target))
@@ -318,8 +249,8 @@ def db_upgrade(config: Config = None) -> None:
     from healthd.store import migrations  # noqa: PLC0415
     from healthd.store.database import Store, StoreUnavailable  # noqa: PLC0415
 
-    settings = _settings(config)
-    _quiet_logs(settings)
+    settings = read_settings(config)
+    quiet_logs(settings)
 
     async def upgrade() -> tuple[str | None, str]:
         store = Store(settings.store.url)
@@ -331,7 +262,7 @@ def db_upgrade(config: Config = None) -> None:
     try:
         before, after = asyncio.run(upgrade())
     except (StoreUnavailable, migrations.SchemaTooNew) as error:
-        _fail(f"✗ {settings.store.url}: {error}")
+        fail(f"✗ {settings.store.url}: {error}")
     if before == after:
         typer.echo(f"✓ {settings.store.url}: already at revision {after}, nothing to do")
     else:
@@ -352,7 +283,7 @@ def demo(
     try:
         from healthd.demo import story  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        _fail(f"✗ the demo needs {error.name}: pip install 'healthd[demo]'")
+        fail(f"✗ the demo needs {error.name}: pip install 'healthd[demo]'")
     sys.exit(asyncio.run(story.play(once=once, host=host)))
 
 
@@ -366,7 +297,7 @@ def healthcheck(config: Config = None) -> None:
 
     from healthd.config import split_address  # noqa: PLC0415
 
-    host, port = split_address(_settings(config).server.admin_listen)
+    host, port = split_address(read_settings(config).server.admin_listen)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - to ask, not to listen
     connection = http.client.HTTPConnection(host, port, timeout=3)
     try:
@@ -374,11 +305,11 @@ def healthcheck(config: Config = None) -> None:
         answer = connection.getresponse()
         text = answer.read(200).decode("utf-8", "replace").strip()
     except (OSError, http.client.HTTPException) as error:
-        _fail(f"✗ no answer from {host}:{port}: {error}")
+        fail(f"✗ no answer from {host}:{port}: {error}")
     finally:
         connection.close()
     if answer.status != 200:
-        _fail(f"✗ {text}")
+        fail(f"✗ {text}")
     typer.echo(f"✓ {text}")
 
 

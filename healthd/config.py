@@ -32,12 +32,21 @@ from pydantic import (
     model_validator,
 )
 
+from healthd.bounces import BounceSettings
 from healthd.channels import ChannelSettings
+from healthd.channels.email import EmailSettings
+from healthd.channels.sentences import LANGUAGES, is_language
+from healthd.channels.slack import SlackSettings
+from healthd.channels.webhook import Secret, WebhookSettings
+from healthd.channels.wording import BY_HAND
 from healthd.core.cadence import Cadence
+from healthd.core.contacts import CONTACT_KEY
 from healthd.core.duration import parse_duration
-from healthd.core.model import DEFAULT_LIFETIMES, Lifetime, Policy, Target
+from healthd.core.model import DEFAULT_LIFETIMES, Lifetime, Policy, Severity, Target
 from healthd.core.probing import ProbePolicy
-from healthd.core.routing import Route, Routing
+from healthd.core.routing import ESCALATE_AFTER, Route, Routing, Step, references
+from healthd.core.storm import StormPolicy
+from healthd.dispatch import Hook
 
 ENV_PREFIX = "HEALTHD_"
 OTHER_VARIABLES = frozenset({"HEALTHD_CONFIG", "HEALTHD_CHROMIUM"})
@@ -75,7 +84,13 @@ def _sensible(value: timedelta) -> timedelta:
     return value
 
 
+def _not_endless(value: timedelta) -> timedelta:
+    return value if value == timedelta(0) else _sensible(value)
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_sensible)]
+Wait = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_not_endless)]
+"""A span that may be nothing: "0s"."""
 Durations = Annotated[tuple[Duration, ...], BeforeValidator(_as_list)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 
@@ -199,6 +214,7 @@ class WorkspaceSettings(Section):
     base_url: str = "https://api.smartlyq.com/v1"
     webhook_secrets: WebhookSecrets = ()
     profiles: Literal["all", "none"] = "all"
+    auto_pause: bool = False
     rate_share: float = Field(0.5, gt=0, le=1)
 
     @field_validator("api_key")
@@ -237,10 +253,45 @@ class LifetimeSettings(Section):
 
 
 class NoticeSettings(Section):
+    """Who is told, when, and how many at once."""
+
     default: Names = ()
     operator: Names = ()
+    language: str = "en"
+    templates: Path | None = None
+    by_hand: str = BY_HAND
     remind_after: Durations = Cadence().remind_after
-    give_up_after: Duration = timedelta(hours=24)
+    repeat_interval: Duration | None = None
+    most_reminders: int = Field(Cadence().most_reminders, ge=0, le=1000)
+    escalate_after: Duration = ESCALATE_AFTER
+    acknowledge_for: Duration = Cadence().acknowledge_for
+    group_wait: Wait = Cadence().group_wait
+    group_interval: Wait = Cadence().group_interval
+    digest_above: int = Field(Cadence().digest_above, ge=1, le=1000)
+    chronic_repairs: int = Field(Cadence().chronic_repairs, ge=0, le=1000)
+    chronic_within: Duration = Cadence().chronic_within
+    give_up_after: Duration = Cadence().give_up_after
+
+    @field_validator("language")
+    @classmethod
+    def _spoken(cls, value: str) -> str:
+        if not is_language(value):
+            raise ValueError(f"is no language: messages come in {', '.join(LANGUAGES)}")
+        return value
+
+    @field_validator("templates")
+    @classmethod
+    def _folder(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_dir():
+            raise ValueError("is no folder")
+        return value
+
+    @field_validator("group_wait")
+    @classmethod
+    def _soon(cls, value: timedelta) -> timedelta:
+        if value > timedelta(hours=1):
+            raise ValueError("a message that waits longer than an hour for others comes too late")
+        return value
 
     @field_validator("remind_after")
     @classmethod
@@ -252,12 +303,57 @@ class NoticeSettings(Section):
         return value
 
 
+class StormSettings(Section):
+    """When so many accounts of a platform break at once that people's notices are held."""
+
+    least: int = Field(StormPolicy().least, ge=1, le=1_000_000)
+    share: float = Field(StormPolicy().share, gt=0, le=1)
+    window: Duration = StormPolicy().window
+    calm: Duration = StormPolicy().calm
+    longest: Duration = StormPolicy().longest
+
+    def policy(self) -> StormPolicy:
+        return StormPolicy(self.least, self.share, self.window, self.calm, self.longest)
+
+
+class ContactSettings(Section):
+    """The customer's own endpoint that knows who is responsible for an account."""
+
+    resolver_url: str | None = None
+    resolver_secret: Secret | None = None
+    resolver_timeout: Duration = timedelta(seconds=5)
+    cache_for: Duration = timedelta(minutes=15)
+    allow_private: bool = False
+
+    @field_validator("resolver_url")
+    @classmethod
+    def _https(cls, value: str | None) -> str | None:
+        if value is not None and not _is_safe(_URL.fullmatch(value)):
+            raise ValueError("must be https, without user, query or fragment (plain http only on this machine)")
+        return value
+
+    @model_validator(mode="after")
+    def _signed(self) -> ContactSettings:
+        if (self.resolver_url is None) != (self.resolver_secret is None):
+            raise ValueError("resolver_url and resolver_secret belong together: set both, or neither")
+        return self
+
+
+class StepSettings(Section):
+    """Who is told next, if nobody has repaired it by then."""
+
+    after: Duration
+    to: Names = Field(min_length=1)
+
+
 class RouteSettings(Section):
     to: Names = Field(min_length=1)
     workspace: Names = ()
     platform: Names = ()
     account: Names = ()
     profile: Names = ()
+    labels: dict[str, str] = Field(default_factory=dict)
+    then: tuple[StepSettings, ...] = ()
     stop: bool = True
 
     def route(self) -> Route:
@@ -267,6 +363,8 @@ class RouteSettings(Section):
             frozenset(self.platform),
             frozenset(self.account),
             frozenset(self.profile),
+            tuple(self.labels.items()),
+            tuple(Step(_parsed(step.to), step.after) for step in self.then),
             self.stop,
         )
 
@@ -285,9 +383,12 @@ class Settings(Section):
     link: LinkSettings = LinkSettings()
     sweep: SweepSettings = SweepSettings()
     notices: NoticeSettings = NoticeSettings()
+    storm: StormSettings = StormSettings()
+    contacts: ContactSettings = ContactSettings()
     log: LogSettings = LogSettings()
     workspaces: dict[str, WorkspaceSettings] = Field(default_factory=dict)
     channels: dict[str, ChannelSettings] = Field(default_factory=dict)
+    bounces: dict[str, BounceSettings] = Field(default_factory=dict)
     routes: tuple[RouteSettings, ...] = ()
     lifetimes: dict[str, LifetimeSettings] = Field(default_factory=dict)
 
@@ -312,14 +413,58 @@ class Settings(Section):
         return ProbePolicy(self.sweep.account_interval)
 
     def cadence(self) -> Cadence:
-        return Cadence(self.notices.remind_after, self.notices.give_up_after)
+        chosen = self.notices
+        return Cadence(
+            remind_after=chosen.remind_after,
+            repeat_interval=chosen.repeat_interval,
+            most_reminders=chosen.most_reminders,
+            give_up_after=chosen.give_up_after,
+            group_wait=chosen.group_wait,
+            group_interval=chosen.group_interval,
+            digest_above=chosen.digest_above,
+            acknowledge_for=chosen.acknowledge_for,
+            chronic_repairs=chosen.chronic_repairs,
+            chronic_within=chosen.chronic_within,
+        )
 
     def operators(self) -> tuple[Target, ...]:
         """Who is told of trouble with an API."""
         return _parsed(self.notices.operator)
 
     def routing(self) -> Routing:
-        return Routing(tuple(route.route() for route in self.routes), _parsed(self.notices.default))
+        routes = tuple(route.route() for route in self.routes)
+        return Routing(routes, _parsed(self.notices.default), self.notices.escalate_after)
+
+    def named_contacts(self) -> dict[str, str]:
+        """Contacts, by key, that the settings name, and where."""
+        places = [("notices.default", self.notices.default), ("notices.operator", self.notices.operator)]
+        for number, route in enumerate(self.routes, 1):
+            places += [(f"route {number}", names) for names in (route.to, *(step.to for step in route.then))]
+        return {key: where for where, names in reversed(places) for key in references(_parsed(names))}
+
+    def mail_channels(self) -> list[str]:
+        """The channels whose addresses are those of mailboxes."""
+        return [name for name, channel in self.channels.items() if isinstance(channel, EmailSettings)]
+
+    def signing_secrets(self) -> dict[str, str]:
+        """Of the Slack apps whose buttons lead back to us, by channel."""
+        return {
+            name: channel.signing_secret.get_secret_value()
+            for name, channel in self.channels.items()
+            if isinstance(channel, SlackSettings) and channel.signing_secret is not None
+        }
+
+    def hooks(self) -> tuple[Hook, ...]:
+        """The outgoing webhooks, and the events that each of them wants."""
+        return tuple(
+            Hook(name, frozenset(channel.events))
+            for name, channel in self.channels.items()
+            if isinstance(channel, WebhookSettings)
+        )
+
+    def severities(self) -> dict[str, Severity]:
+        """What each channel wants at the least."""
+        return {name: Severity[channel.min_severity.upper()] for name, channel in self.channels.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -513,8 +658,11 @@ def _value_at(content: Any, place: Sequence[str | int]) -> Any:
 
 
 def _explained(given: _Given, found: Sequence[dict[str, Any]]) -> Iterator[tuple[Place, str, str]]:
+    lists = {_place(error["loc"])[:-1] for error in found}
     for error in found:
         place = _place(error["loc"])
+        if error["type"] == "too_short" and place in lists:
+            continue  # pydantic does not count those that are wrong
         unread = place in given.unread
         # A check of a whole section may be about the secret that could not be read.
         unread |= error["type"] == "value_error" and any(one[: len(place)] == place for one in given.unread)
@@ -531,8 +679,8 @@ def _explained(given: _Given, found: Sequence[dict[str, Any]]) -> Iterator[tuple
 _SAID = {
     "missing": "is missing.",
     "extra_forbidden": "is not a key that healthd knows.",
-    "union_tag_not_found": 'needs a type: "email", "slack" or "apprise".',
-    "union_tag_invalid": 'is of no type that there is: "email", "slack" or "apprise".',
+    "union_tag_not_found": 'needs a type: "email", "slack", "apprise" or "webhook".',
+    "union_tag_invalid": 'is of no type that there is: "email", "slack", "apprise" or "webhook".',
     "string_type": "must be text, in quotes.",
     "tuple_type": "must be a list: [ … ].",
     "bool_type": "must be true or false.",
@@ -599,7 +747,7 @@ def _meant(given: _Given, location: Place, place: Place) -> str:
     return f"It belongs under [{home}]." if home else f"Known here: {', '.join(known)}."
 
 
-_TYPES = ("email", "slack", "apprise")
+_TYPES = ("email", "slack", "apprise", "webhook")
 
 
 def _keys_at(model: Any, path: Sequence[str | int]) -> Iterator[str]:
@@ -626,7 +774,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def _cross_checks(settings: Settings, broken: set[Place]) -> Iterator[tuple[Place, str, str]]:
     """What no single key can know: ``(place, message, hint)``. Nothing is said of what is broken already."""
-    for found in (*_essentials(settings), *_names(settings), *_targets(settings, broken)):
+    for found in (*_essentials(settings), *_names(settings), *_pausing(settings), *_targets(settings, broken)):
         place = found[0]
         if not any(one[: len(place)] == place[: len(one)] for one in broken):
             yield found
@@ -646,8 +794,21 @@ def _essentials(settings: Settings) -> Iterator[tuple[Place, str, str]]:
         yield ("link", "secrets"), "is missing: it signs the links.", "Make one with `openssl rand -base64 32`."
 
 
+def _pausing(settings: Settings) -> Iterator[tuple[Place, str, str]]:
+    if settings.sweep.mode == "bulk":
+        return
+    for name, workspace in settings.workspaces.items():
+        if workspace.auto_pause:
+            said = "needs the sweep over everything: nothing else tells whether posting to an account is paused."
+            yield ("workspaces", name, "auto_pause"), said, 'Set sweep.mode = "bulk", or leave auto_pause out.'
+
+
 def _names(settings: Settings) -> Iterator[tuple[Place, str, str]]:
-    for section, names in (("workspaces", settings.workspaces), ("channels", settings.channels)):
+    for section, names in (
+        ("workspaces", settings.workspaces),
+        ("channels", settings.channels),
+        ("bounces", settings.bounces),
+    ):
         for name in names:
             if not NAME.fullmatch(name):
                 yield (section, name), "a name is lower-case letters, digits, - and _.", ""
@@ -663,33 +824,47 @@ def _targets(settings: Settings, broken: set[Place]) -> Iterator[tuple[Place, st
         (("notices", "default"), chosen.default),
         (("notices", "operator"), chosen.operator),
     ]
-    lists += [(("routes", number, "to"), route.to) for number, route in enumerate(settings.routes)]
+    for number, route in enumerate(settings.routes):
+        lists.append((("routes", number, "to"), route.to))
+        lists += [(("routes", number, "then", step, "to"), one.to) for step, one in enumerate(route.then)]
     unsure = {(section, name) for section, name, *_ in (one for one in broken if len(one) > 1)} | broken
     for place, targets in lists:
         for text in targets:
-            target = Target.parse(text)
-            channel = settings.channels.get(target.channel)
-            if "//" in text:
-                yield (
-                    place,
-                    "holds a URL.",
-                    "Put it into a channel of type apprise, and write that channel's name here.",
-                )
-            elif channel is None and {("channels",), ("channels", target.channel)} & unsure:
-                continue
-            elif channel is None:
-                hint = _closest(target.channel, list(settings.channels)) or "Add a [channels.NAME] section for it."
-                yield place, f"there is no channel {target.channel!r}.", hint
-            else:
-                try:
-                    channel.validate_address(target.address)
-                except ValueError as error:
-                    yield place, f"{target.channel}: {str(error).rstrip('.')}.", ""
+            found = _contact(text) if text.startswith("@") else _target(settings, text, unsure)
+            if found is not None:
+                yield place, *found
     for number, route in enumerate(settings.routes):
         for name in route.workspace:
             if name not in settings.workspaces and not {("workspaces",), ("workspaces", name)} & unsure:
                 hint = _closest(name, list(settings.workspaces))
                 yield ("routes", number, "workspace"), f"there is no workspace {name!r}.", hint
+
+
+def _contact(text: str) -> tuple[str, str] | None:
+    """What is wrong with a contact that a route names; whether there is one of that key stands in the store."""
+    if CONTACT_KEY.fullmatch(text[1:]):
+        return None
+    return f"{text!r} is no contact.", "Write @ and the contact's key, such as @ada, or @owner."
+
+
+def _target(settings: Settings, text: str, unsure: set[Place]) -> tuple[str, str] | None:
+    """What is wrong with a target, and what was meant."""
+    target = Target.parse(text)
+    channel = settings.channels.get(target.channel)
+    if "//" in text:
+        return "holds a URL.", "Put it into a channel of type apprise, and write that channel's name here."
+    if channel is None:
+        if {("channels",), ("channels", target.channel)} & unsure:
+            return None
+        hint = _closest(target.channel, list(settings.channels)) or "Add a [channels.NAME] section for it."
+        return f"there is no channel {target.channel!r}.", hint
+    if isinstance(channel, WebhookSettings):
+        return f"{target.channel} is a webhook.", "It hears of every account by itself: its `events` say of what."
+    try:
+        channel.validate_address(target.address)
+    except ValueError as error:
+        return f"{target.channel}: {str(error).rstrip('.')}.", ""
+    return None
 
 
 def secret_values(settings: Settings) -> list[str]:

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from healthd.channels.base import LINK, Channel, Dead, Delivery, Notice, Retry
+from healthd.channels.base import LINK, AccountFacts, Channel, Dead, Delivery, Notice, Reader, Retry
+from healthd.channels.wording import Wording
 from healthd.config import Problem, Settings, did_you_mean
 from healthd.core.model import PLATFORMS, Cause, Lane, Listed, NoticeKind, Profile, Target
 from healthd.metrics import Metrics
@@ -44,7 +45,22 @@ def mistake(problem: Problem) -> Finding:
 def offline(settings: Settings) -> list[Finding]:
     """What the settings amount to; mistakes in them have been told already."""
     counts = f"{len(settings.workspaces)} workspace(s), {len(settings.channels)} channel(s)"
-    return [Finding("settings", True, counts), _store(settings), *_routing(settings), *_notes(settings)]
+    return [
+        Finding("settings", True, counts), _store(settings), *_routing(settings), *_templates(settings),
+        *_notes(settings),
+    ]  # fmt: skip
+
+
+def _templates(settings: Settings) -> Iterator[Finding]:
+    """Every message in every language by the operator's own templates: a slip shows now, not in a night."""
+    folder = settings.notices.templates
+    if folder is None:
+        return
+    mistakes = Wording(folder).check()
+    for mistake in mistakes:
+        yield Finding("notices.templates", False, mistake)
+    if not mistakes:
+        yield Finding("notices.templates", True, f"{folder}: every message can be rendered")
 
 
 def _store(settings: Settings) -> Finding:
@@ -66,7 +82,7 @@ def _routing(settings: Settings) -> Iterator[Finding]:
             meant = f"; did you mean {close[0]!r}?" if close else ""
             note = f"{platform!r} is no platform that healthd knows by name{meant}"
             yield Finding(f"routes.{number}.platform", not close, note)
-        matches_all = not (route.workspace or route.platform or route.account or route.profile)
+        matches_all = not (route.workspace or route.platform or route.account or route.profile or route.labels)
         if matches_all and route.stop and number + 1 < len(settings.routes):
             yield Finding(
                 f"routes.{number}", False, "matches everything and stops: the routes after it are never asked"
@@ -96,7 +112,7 @@ async def online(settings: Settings) -> list[Finding]:
         async with workspace.provider.session():
             findings += [finding async for finding in _ask_api(workspace)]
     for name, chosen in settings.channels.items():
-        channel = chosen.open()
+        channel = chosen.open(Wording(settings.notices.templates))
         try:
             findings.append(Finding(f"channels.{name}", True, await channel.check()))
         except (Retry, Dead) as trouble:
@@ -191,7 +207,7 @@ async def send_test(settings: Settings, text: str) -> Finding:
         chosen.validate_address(target.address)
     except ValueError as error:
         return Finding(text, False, str(error))
-    channel = chosen.open()
+    channel = chosen.open(Wording(settings.notices.templates))
     try:
         await channel.send(_test_delivery(settings, channel, target))
     except (Retry, Dead) as trouble:
@@ -212,15 +228,10 @@ def _test_delivery(settings: Settings, channel: Channel, target: Target) -> Deli
         step=0,
         target=target,
         workspace=next(iter(settings.workspaces), "test"),
-        platform="facebook",
-        account_ref="0",
-        account_name="TEST: nothing is broken",
-        account_username=None,
-        profile=None,
-        cause=Cause.TOKEN,
-        unconfirmed=False,
-        broken_at=now,
+        accounts=(AccountFacts("0", "facebook", "TEST: nothing is broken", None, None, Cause.TOKEN, False, now),),
         created_at=now,
+        reader=Reader(language=settings.notices.language),
         link=LINK if link else None,
+        by_hand=settings.notices.by_hand,
     )
     return Delivery(identity, notice.kind, target, channel.render(notice), link, now)

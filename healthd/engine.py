@@ -6,40 +6,42 @@ history, incidents, and the notices that people will get. Nothing is sent here, 
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from sqlalchemy import Connection
 
+from healthd import dispatch
 from healthd.core import machine
 from healthd.core.cadence import ENDED_BY_ANY_ANSWER, trouble_due
 from healthd.core.model import (
+    BROKEN,
     Account,
     Cause,
     Lane,
     Listed,
     NoticeKind,
-    NoticeStatus,
     Observation,
     Policy,
-    Resolution,
     Signal,
     Source,
     State,
-    Target,
 )
-from healthd.core.probing import ProbePolicy, next_probe
-from healthd.core.routing import Routing
-from healthd.store import accounts, incidents, notices, troubles
+from healthd.core.probing import CLICK_WINDOW, ProbePolicy, next_probe
+from healthd.dispatch import Dispatch, Memory
+from healthd.store import accounts, incidents, notices, pauses, troubles
 from healthd.store.accounts import StoredAccount
-from healthd.store.incidents import Incident, Link
+from healthd.store.incidents import Incident
+from healthd.store.pauses import Action, Wanted
+from healthd.store.storms import Storm
 from healthd.store.troubles import Trouble
 
-NOBODY = Target("")
-"""Stands where a notice would go if anybody were configured: the notice is withheld, and the reason is on record."""
+CLICK_PATIENCE = timedelta(minutes=2)
+"""How long after a press an account may stay broken before somebody probably chose another one."""
 
 SAME_DEADLINE = timedelta(days=3)
 """``validity_days`` is a whole number: two readings of one deadline may differ by that much."""
@@ -64,6 +66,10 @@ class Change:
     probe: Lane | None = None
     notices: int = 0
     broken_at: datetime | None = None
+    storm: Storm | None = None
+    """That its break has made."""
+    resume: bool = False
+    """Posting to it is to be resumed."""
 
     @property
     def moved(self) -> bool:
@@ -80,11 +86,20 @@ class _Case:
     before: StoredAccount
     after: StoredAccount
     change: Change
+    memory: Memory
     probe_now: Lane | None = None
     probe_siblings: bool = False
 
     def note(self, **facts: object) -> None:
         self.change = replace(self.change, **facts)  # type: ignore[arg-type]
+
+    def wrote(self, notices: int) -> None:
+        self.note(notices=self.change.notices + notices)
+
+    @property
+    def told(self) -> dispatch.Case:
+        """The account as it is now, for those who decide who is told."""
+        return dispatch.Case(self.connection, self.after, self.now, self.memory)
 
     def history(self) -> list[dict[str, Any]]:
         """What is worth a line in the account's history: every move, and every event.
@@ -103,13 +118,14 @@ class _Case:
 
 @dataclass(frozen=True)
 class Engine:
-    """The operator's choices, applied. ``rng`` jitters the probes; time is told with every call."""
+    """The operator's choices, applied. ``auto_pause`` names the workspaces whose broken accounts are paused. ``rng``
+    jitters the probes; time is told with every call.
+    """
 
     policy: Policy = field(default_factory=Policy)
     probes: ProbePolicy = field(default_factory=ProbePolicy)
-    routing: Routing = field(default_factory=Routing)
-    operators: tuple[Target, ...] = ()
-    link_lifetime: timedelta = timedelta(days=7)
+    dispatch: Dispatch = field(default_factory=Dispatch)
+    auto_pause: frozenset[str] = frozenset()
     rng: random.Random = field(default_factory=random.Random)
 
     def apply(
@@ -123,18 +139,27 @@ class Engine:
         """Works through observations in order. Accounts never seen before are created when the observation names
         their platform. Returns a ``Change`` for each that was heard, fenced ones included.
         """
-        known = self._load(connection, workspace, observations, now, profile)
-        first = dict(known)
+        on_record = accounts.load(connection, workspace, (o.ref for o in observations))
+        known = on_record | self._newcomers(connection, workspace, observations, on_record, now, profile)
+        memory = Memory()
         cases: list[_Case] = []
-        for observation in observations:
-            stored = known.get(observation.ref)
+        for said in observations:
+            stored = known.get(said.ref)
             if stored is None:
                 continue
-            case = self._one(connection, stored, observation, now)
+            observation = _without_old_pause(stored, said, now)
+            step = machine.advance(stored.account, observation, self.policy, now)
+            if observation.ref not in on_record and not _is_quiet(stored.account, step):
+                accounts.create(connection, [stored])  # what is written of it refers to its row
+                on_record[observation.ref] = stored
+            case = self._one(connection, stored, observation, step, now, memory)
             known[observation.ref] = case.after
             cases.append(case)
+        # A newcomer of whom there is nothing to tell is written once, as its first reading leaves it.
+        accounts.create(connection, [stored for ref, stored in known.items() if ref not in on_record])
+        changed = ((before, known[ref]) for ref, before in on_record.items())
+        accounts.write(connection, [(before, after) for before, after in changed if after is not before])
         incidents.record(connection, [line for case in cases for line in case.history()])
-        accounts.write(connection, [(first[ref], after) for ref, after in known.items() if after is not first[ref]])
         for case in cases:
             if case.probe_siblings:
                 self._probe_siblings(case)
@@ -155,29 +180,43 @@ class Engine:
 
         ``probe_soon`` asks about new accounts as soon as the rotation allows, where no sweep over everything does.
         """
-        shown = {entry.ref: entry for entry in listed}
-        known = accounts.load(connection, workspace, shown)
-        fresh, renamed, revived = [], [], []
-        for entry in shown.values():
+        entries = {entry.ref: entry for entry in listed}
+        known = accounts.shown(connection, workspace, entries)
+        fresh: list[StoredAccount] = []
+        different: list[Listed] = []
+        revived: list[Observation] = []
+        for entry in entries.values():
             before = known.get(entry.ref)
             if before is None:
                 seen = Observation(
                     entry.ref, Signal.CONNECTED, Source.INVENTORY, now, platform=entry.platform, name=entry.name
                 )
-                newcomer = replace(self._newcomer(workspace, seen, now, profile), username=entry.username)
-                fresh.append(replace(newcomer, probe_at=now) if probe_soon else newcomer)
+                newcomer = self._newcomer(workspace, seen, now, profile)
+                probe_at = now if probe_soon else newcomer.probe_at
+                fresh.append(replace(newcomer, username=entry.username, probe_at=probe_at))
                 continue
-            after = replace(
-                before, name=entry.name, username=entry.username or before.username, profile=profile, missing_since=None
-            )
-            if after != before:
-                renamed.append((before, after))
-            if before.account.state is State.REMOVED:
+            names = (entry.name, entry.username or before.username, profile)
+            if before.missing or names != (before.name, before.username, before.profile):
+                different.append(entry)
+            if before.removed:
                 revived.append(Observation(entry.ref, Signal.CONNECTED, Source.INVENTORY, at=None))
         accounts.create(connection, fresh)
-        accounts.write(connection, renamed)
-        notices.release_held(connection, [held.id for held in known.values() if not held.account.paused], now)
+        accounts.write(connection, self._as_listed(connection, workspace, different, profile))
+        notices.release_held(connection, [held.id for held in known.values() if not held.paused], now)
         return self.apply(connection, workspace, revived, now, profile) if revived else []
+
+    def _as_listed(
+        self, connection: Connection, workspace: str, entries: Sequence[Listed], profile: str
+    ) -> list[tuple[StoredAccount, StoredAccount]]:
+        """Accounts before and after what the inventory says of them."""
+        known = accounts.load(connection, workspace, [entry.ref for entry in entries])
+        pairs = []
+        for entry in entries:
+            before = known[entry.ref]
+            username = entry.username or before.username
+            after = replace(before, name=entry.name, username=username, profile=profile, missing_since=None)
+            pairs.append((before, after))
+        return pairs
 
     def time_out(self, connection: Connection, now: datetime, limit: int = 500) -> list[Change]:
         """Tells suspects that nobody could confirm in time to the machine."""
@@ -194,7 +233,8 @@ class Engine:
         """Something stands between us and an API: the operator is told once, if it lasts. Whether it is news."""
         if not troubles.begin(connection, trouble):
             return False
-        self._tell_operators(connection, trouble, NoticeKind.TROUBLE, self.operators, trouble.since)
+        due = trouble_due(trouble.kind, trouble.since)
+        self.dispatch.tell_operators(connection, trouble, NoticeKind.TROUBLE, self.dispatch.operators, due)
         return True
 
     def trouble_over(self, connection: Connection, workspace: str, now: datetime, question: str) -> list[Trouble]:
@@ -204,23 +244,9 @@ class Engine:
         if ended:
             troubles.end(connection, ended, now)
         for trouble in ended:
-            told = notices.withdraw(connection, trouble_subject(trouble), "over before it was sent")
-            self._tell_operators(connection, trouble, NoticeKind.TROUBLE_OVER, told, now)
+            told = notices.withdraw(connection, dispatch.subject_of(trouble), "over before it was sent")
+            self.dispatch.tell_operators(connection, trouble, NoticeKind.TROUBLE_OVER, told, now)
         return ended
-
-    def _tell_operators(
-        self, connection: Connection, trouble: Trouble, kind: NoticeKind, targets: Sequence[Target], now: datetime
-    ) -> None:
-        due = trouble_due(trouble.kind, now) if kind is NoticeKind.TROUBLE else now
-        notices.write(
-            connection,
-            subject=trouble_subject(trouble),
-            trouble_id=trouble.id,
-            kind=kind,
-            targets=targets,
-            due_at=due,
-            now=due,
-        )
 
     def is_news(self, known: accounts.Known, observation: Observation) -> bool:
         """Whether a sweep's reading says anything that is not known already; most of a million say nothing."""
@@ -230,26 +256,27 @@ class Engine:
         validity_known = observation.validity_days is None or observation.validity_days == known.validity_days
         return not (settled and paused_known and validity_known and not known.missing)
 
-    def _load(
+    def _newcomers(
         self,
         connection: Connection,
         workspace: str,
         observations: Sequence[Observation],
+        known: Collection[str],
         now: datetime,
         profile: str,
     ) -> dict[str, StoredAccount]:
-        known = accounts.load(connection, workspace, (o.ref for o in observations))
-        fresh = {
-            o.ref: self._newcomer(workspace, o, now, profile) for o in observations if o.ref not in known and o.platform
-        }
-        if fresh:
-            accounts.create(connection, list(fresh.values()))
-            known |= accounts.load(connection, workspace, fresh)
-        return known
+        """Accounts never seen before, with the ids that they will have."""
+        fresh = {o.ref: o for o in observations if o.ref not in known and o.platform}
+        if not fresh:
+            return {}
+        ids = itertools.count(accounts.next_id(connection))
+        return {ref: self._newcomer(workspace, seen, now, profile, next(ids)) for ref, seen in fresh.items()}
 
-    def _newcomer(self, workspace: str, seen: Observation, now: datetime, profile: str) -> StoredAccount:
+    def _newcomer(
+        self, workspace: str, seen: Observation, now: datetime, profile: str, account_id: int = 0
+    ) -> StoredAccount:
         return StoredAccount(
-            id=0,
+            id=account_id,
             account=Account(workspace, seen.ref, seen.platform or "", paused=bool(seen.paused)),
             profile=profile,
             name=seen.name or seen.ref,
@@ -258,8 +285,15 @@ class Engine:
             probe_at=now + self.probes.account_interval * self.rng.random(),
         )
 
-    def _one(self, connection: Connection, stored: StoredAccount, observation: Observation, now: datetime) -> _Case:
-        moved = machine.advance(stored.account, observation, self.policy, now)
+    def _one(
+        self,
+        connection: Connection,
+        stored: StoredAccount,
+        observation: Observation,
+        moved: machine.Advance,
+        now: datetime,
+        memory: Memory,
+    ) -> _Case:
         change = Change(
             account_id=stored.id,
             workspace=stored.account.workspace,
@@ -271,7 +305,7 @@ class Engine:
             after=moved.account.state,
             fenced=moved.fenced,
         )
-        case = _Case(connection, now, observation, stored, stored, change)
+        case = _Case(connection, now, observation, stored, stored, change, memory)
         if moved.fenced:
             self._ask_again(case)
             return case
@@ -279,8 +313,13 @@ class Engine:
         self._describe(case)
         for effect in moved.effects:
             self._perform(case, effect)
+        self._posting(case)
         self._after_pause(case)
+        self._after_click(case)
         self._plan_probe(case)
+        if case.change.moved and not _is_found_well(stored.account, moved):
+            reason = observation.reason or moved.signal
+            case.wrote(self.dispatch.changed(case.told, case.change.before, case.change.after, reason))
         return case
 
     def _perform(self, case: _Case, effect: machine.Effect) -> None:
@@ -339,7 +378,77 @@ class Engine:
         if case.before.account.paused and not case.after.account.paused:
             case.probe_now = Lane.CONFIRM
             released = notices.release_held(case.connection, [case.after.id], case.now)
-            case.note(notices=case.change.notices + released)
+            case.wrote(released)
+
+    def _posting(self, case: _Case) -> None:
+        """Whether posting is to be paused or resumed, and whose act a pause was that a reading shows."""
+        change, account = case.change, case.after
+        if change.moved and change.after is State.REMOVED:
+            pauses.withdraw(case.connection, account.id)
+            case.after = replace(account, auto_paused_at=None)
+            return
+        if case.before.account.paused is not account.account.paused:
+            self._pause_seen(case)
+        if change.resolved is not None:
+            self._after_repair(case)
+        elif change.opened is not None and case.after.auto_paused_at is not None:
+            pauses.withdraw(case.connection, account.id)  # broken again before it was resumed: it stays paused
+        elif self._is_to_be_paused(case):
+            pauses.want(
+                case.connection, Wanted(account.id, account.account.workspace, Action.PAUSE, case.now, case.now)
+            )
+
+    def _is_to_be_paused(self, case: _Case) -> bool:
+        opened = case.change.opened
+        confirmed = case.change.confirmed is not None or (opened is not None and opened.confirmed_at is not None)
+        return confirmed and case.change.workspace in self.auto_pause and not case.after.account.paused
+
+    def _pause_seen(self, case: _Case) -> None:
+        account, asked = case.after, case.observation.asked_at
+        waiting = pauses.get(case.connection, account.id)
+        tried = waiting is not None and waiting.tried_at is not None and asked is not None and asked >= waiting.tried_at
+        if not account.account.paused and account.auto_paused_at is not None:
+            told = ("posting resumed", pauses.REPAIRED if tried else "somebody else has resumed it")
+            case.after = replace(account, auto_paused_at=None)
+        elif account.account.paused and waiting is not None and waiting.action is Action.PAUSE:
+            told = ("posting paused", pauses.BROKEN) if tried else ("posting not paused", "somebody else has paused it")
+            case.after = replace(account, auto_paused_at=case.now if tried else None)
+        else:
+            return
+        pauses.withdraw(case.connection, account.id)
+        pauses.note(case.connection, account.id, *told, case.now)
+
+    def _after_repair(self, case: _Case) -> None:
+        """What healthd has paused, or may have paused, it resumes."""
+        account, due = case.after, case.now
+        waiting = pauses.get(case.connection, account.id)
+        if waiting is not None and waiting.action is Action.PAUSE:
+            pauses.withdraw(case.connection, account.id)
+            if waiting.tried_at is not None:
+                due = max(due, waiting.due_at)  # that call may still be under way, and must not come after this one
+                known = replace(account.account, paused=True)
+                account = case.after = replace(account, account=known, auto_paused_at=case.now)
+        if account.auto_paused_at is not None:
+            pauses.want(case.connection, Wanted(account.id, account.account.workspace, Action.RESUME, case.now, due))
+            case.note(resume=True)
+
+    def _after_click(self, case: _Case) -> None:
+        """Still broken some time after somebody pressed the button, while another account was connected: it was
+        probably chosen instead, and who pressed it is told which one to choose.
+        """
+        account = case.after
+        clicked = account.clicked_at
+        if clicked is None or account.account.state not in BROKEN or case.observation.source is not Source.HEALTH:
+            return
+        if not CLICK_PATIENCE <= case.now - clicked < CLICK_WINDOW:
+            return
+        incident = incidents.open_for(case.connection, account.id)
+        if incident is None or not incidents.other_connected_since(case.connection, account, clicked):
+            return
+        mint = incidents.latest_mint(case.connection, account.id, clicked)
+        told = notices.told_through(case.connection, incident.id, mint.target) if mint else None
+        if mint is not None and told is not None:
+            case.wrote(self.dispatch.wrong_account(case.told, incident, mint.number, told))
 
     def _open(self, case: _Case, effect: machine.OpenIncident) -> None:
         stored = case.after
@@ -347,36 +456,23 @@ class Engine:
             id=_incident_id(stored.id, case.now),
             account_id=stored.id,
             workspace=stored.account.workspace,
+            platform=stored.account.platform,
             cause=effect.cause or Cause.TOKEN,
             broken_at=_broken_at(case),
             opened_at=case.now,
             confirmed_at=None if effect.unconfirmed else case.now,
-            resolved_at=None,
-            resolution=None,
         )
         incidents.create(case.connection, incident)
-        targets = self.targets(stored)
-        for target in targets:
-            link = Link(
-                incidents.link_id(notices.notice_id(incident.id, target, NoticeKind.OPENED, 0)),
-                incident.id,
-                stored.id,
-                target.key,
-                case.now + self.link_lifetime,
-                None,
-            )
-            incidents.ensure_link(case.connection, link, case.now)
-        written = self._write(case, incident.id, NoticeKind.OPENED, targets, incident=incident)
-        case.note(opened=incident, notices=case.change.notices + written, broken_at=incident.broken_at)
-
-    def targets(self, stored: StoredAccount) -> tuple[Target, ...]:
-        """Who is told about this account."""
-        account = stored.account
-        return self.routing.targets(account.workspace, account.platform, account.ref, stored.profile)
+        case.probe_siblings = True  # one act may have broken all that is behind the login
+        case.wrote(self.dispatch.opened(case.told, incident))
+        case.note(opened=incident, broken_at=incident.broken_at, storm=case.memory.storm_began)
+        case.memory.storm_began = None
 
     def _confirm_incident(self, case: _Case) -> None:
         incident = incidents.open_for(case.connection, case.after.id)
-        if incident is not None and incidents.confirm(case.connection, incident.id, case.now):
+        if incident is None or incident.confirmed_at is not None:
+            return
+        if incidents.confirm(case.connection, incident.id, case.now):
             case.note(confirmed=incident)
 
     def _resolve(self, case: _Case, effect: machine.ResolveIncident) -> None:
@@ -384,16 +480,10 @@ class Engine:
         if incident is None:
             return
         incidents.resolve(case.connection, incident.id, effect.how, case.now)
-        notices.drop_waiting(case.connection, incident.id, f"{effect.how} before it was sent")
-        written = 0
-        if effect.how is Resolution.REPAIRED:
-            told = notices.told(case.connection, incident.id)
-            written = self._write(case, incident.id, NoticeKind.RESOLVED, told, incident=incident)
+        incident = replace(incident, resolved_at=case.now, resolution=effect.how)
+        case.wrote(self.dispatch.resolved(case.told, incident))
         case.after = replace(case.after, clicked_at=None)
-        case.note(
-            resolved=replace(incident, resolved_at=case.now, resolution=effect.how),
-            notices=case.change.notices + written,
-        )
+        case.note(resolved=incident)
 
     def _warn(self, case: _Case) -> None:
         days = case.after.account.validity_days
@@ -406,34 +496,13 @@ class Engine:
             written = notices.renew_dropped(case.connection, _warning(case, warned), case.now)
         else:
             case.after = replace(case.after, warned_deadline=deadline)
-            written = self._write(case, _warning(case, deadline), NoticeKind.EXPIRING, self.targets(case.after))
-        case.note(notices=case.change.notices + written)
-
-    def _write(
-        self,
-        case: _Case,
-        subject: str,
-        kind: NoticeKind,
-        targets: Sequence[Target],
-        *,
-        incident: Incident | None = None,
-    ) -> int:
-        nobody = not targets and kind is not NoticeKind.RESOLVED
-        return notices.write(
-            case.connection,
-            subject=subject,
-            incident_id=incident.id if incident else None,
-            account_id=case.after.id,
-            kind=kind,
-            targets=(NOBODY,) if nobody else targets,
-            due_at=case.now,
-            now=case.now,
-            status=NoticeStatus.HELD if nobody else NoticeStatus.PENDING,
-            reason="no route and no default recipient is configured" if nobody else None,
-        )
+            written = self.dispatch.expiring(case.told, _warning(case, deadline))
+        case.wrote(written)
 
     def _probe_siblings(self, case: _Case) -> None:
-        siblings = accounts.broken_siblings(case.connection, case.after)
+        """Those that are broken may have been repaired by the same act, those that are well broken by it."""
+        find = accounts.broken_siblings if case.change.opened is None else accounts.well_siblings
+        siblings = find(case.connection, case.after)
         accounts.schedule_probe(case.connection, siblings, case.now, Lane.CONFIRM)
         if siblings:
             case.note(probe=Lane.CONFIRM)
@@ -448,17 +517,31 @@ _SETTLED: dict[State, Signal] = {
 """The reading that tells nothing new in each state, as long as the numbers beside it are the same."""
 
 
+def _without_old_pause(stored: StoredAccount, observation: Observation, now: datetime) -> Observation:
+    """What was asked before healthd paused the account knows nothing of that. A pause that lies ahead of now was noted
+    before our clock was set back: it orders nothing.
+    """
+    since, asked = stored.auto_paused_at, observation.asked_at
+    if observation.paused is not False or since is None or asked is None or not asked <= since <= now:
+        return observation
+    return replace(observation, paused=None)
+
+
+def _is_found_well(before: Account, step: machine.Advance) -> bool:
+    return before.state is State.UNKNOWN and step.account.state in machine.FINE
+
+
+def _is_quiet(before: Account, step: machine.Advance) -> bool:
+    """Whether nothing is written of a step but the account itself."""
+    return not step.effects and (step.account.state is before.state or _is_found_well(before, step))
+
+
 def _broken_at(case: _Case) -> datetime:
     """Since when, as far as anybody can tell: the provider's time of the news, or of the first bad reading."""
     account = case.before.account
     if account.state is State.SUSPECT:
         return min((at for at in (account.as_of, account.changed_at) if at is not None), default=case.now)
     return account.error_since or case.observation.at or case.now
-
-
-def trouble_subject(trouble: Trouble) -> str:
-    """What the operator's notices of a trouble are about."""
-    return f"trouble:{trouble.id}"
 
 
 def _warning(case: _Case, deadline: datetime) -> str:

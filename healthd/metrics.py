@@ -25,7 +25,8 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 from healthd.core.model import Lane, NoticeStatus, State, platform_label
-from healthd.store import accounts, inbox, incidents, notices, profiles, troubles
+from healthd.store import accounts, contacts, inbox, incidents, notices, profiles, storms, troubles
+from healthd.store.notices import HOLDS
 
 # Each counter and histogram would bring a second series that says when it began; nothing of ours reads it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -79,6 +80,22 @@ AT_SCRAPE = _gauges(
         "Notices not yet handed over: waiting (pending), being sent (sending).",
         ("status",),
     ),
+    (
+        "healthd_notices_held",
+        "Notices kept back: paused accounts, a storm, accounts that break again and again (chronic), nobody to tell.",
+        ("by",),
+    ),
+    (
+        "healthd_storms",
+        "1 while a platform's notices are held since so many accounts broke at once.",
+        ("workspace", "platform"),
+    ),
+    (
+        "healthd_incidents_nobody_told",
+        "Open incidents of which nobody could be told: no recipient, or none that messages reach.",
+        ("workspace",),
+    ),
+    ("healthd_bad_addresses", "Addresses that are not written to any more, since messages come back.", ("channel",)),
     ("healthd_outbox_oldest_due_seconds", "For how long the longest overdue notice has been due.", ()),
     ("healthd_api_allowance_limit", "The provider's limit, requests a minute.", ("workspace",)),
     ("healthd_api_allowance_share", "What healthd may use of it, requests a minute.", ("workspace",)),
@@ -105,6 +122,10 @@ class Snapshot:
     inbox: Mapping[str, int] = field(default_factory=dict)
     outbox: Mapping[str, int] = field(default_factory=dict)
     outbox_age: timedelta = timedelta(0)
+    held: Mapping[str, int] = field(default_factory=dict)
+    storms: list[storms.Storm] = field(default_factory=list)
+    nobody_told: list[tuple[str, int]] = field(default_factory=list)
+    bad_addresses: Mapping[str, int] = field(default_factory=dict)
 
 
 def take_snapshot(connection: Connection, now: datetime) -> Snapshot:
@@ -119,6 +140,10 @@ def take_snapshot(connection: Connection, now: datetime) -> Snapshot:
         inbox=inbox.counts(connection),
         outbox=waiting,
         outbox_age=age,
+        held=notices.held(connection),
+        storms=storms.all_current(connection),
+        nobody_told=notices.unreached(connection),
+        bad_addresses=contacts.bad_counts(connection),
     )
 
 
@@ -144,6 +169,7 @@ class _StoreCollector(Collector):
             yield from self._accounts(self.snapshot)
             yield from self._freshness(self.snapshot)
             yield from self._queues(self.snapshot)
+            yield from self._withheld(self.snapshot)
         yield from self._allowance()
 
     def describe(self) -> Iterable[Metric]:
@@ -191,6 +217,22 @@ class _StoreCollector(Collector):
         age.add_metric((), seen.outbox_age.total_seconds())
         yield from (stored, waiting, age)
 
+    def _withheld(self, seen: Snapshot) -> Iterator[Metric]:
+        held = _gauge("healthd_notices_held")
+        for by in HOLDS:
+            held.add_metric((by,), seen.held.get(by, 0))
+        lasting = _gauge("healthd_storms")
+        for workspace, platform in sorted({(one.workspace, platform_label(one.platform)) for one in seen.storms}):
+            lasting.add_metric((workspace, platform), 1)
+        nobody = _gauge("healthd_incidents_nobody_told")
+        counts = dict(seen.nobody_told)
+        for workspace in sorted({scope.workspace for scope in seen.scopes} | set(counts)):
+            nobody.add_metric((workspace,), counts.get(workspace, 0))
+        bad = _gauge("healthd_bad_addresses")
+        for channel, number in sorted(seen.bad_addresses.items()):
+            bad.add_metric((channel,), number)
+        yield from (held, lasting, nobody, bad)
+
     def _allowance(self) -> Iterator[Metric]:
         facts: dict[str, Callable[[AllowanceReading], float]] = {
             "healthd_api_allowance_limit": lambda seen: seen.limit,
@@ -235,7 +277,7 @@ class Metrics:
 
         gauge("healthd_build_info", "1, with the version that runs.", "version").labels(version).set(1)
         self.loop_lag = gauge("healthd_event_loop_lag_seconds", "How late the event loop last woke up.")
-        self.store_up = gauge("healthd_store_up", "1 while the database answers; what it knows is missing otherwise.")
+        self.store_up = gauge("healthd_store_up", "1 while the database can be read and written.")
 
         self.observations = counter(
             "healthd_observations_total", "What was learnt of accounts.", "workspace", "source", "signal", "outcome"
@@ -276,6 +318,13 @@ class Metrics:
             "why",
         )
 
+        self.posting_changes = counter(
+            "healthd_posting_changes_total",
+            "Calls to pause a broken account, or to resume it after its repair.",
+            "workspace",
+            "action",
+            "outcome",
+        )
         self.webhooks = counter("healthd_webhooks_total", "Webhook requests by answer.", "workspace", "outcome")
         self.webhook_events = counter("healthd_webhook_events_total", "Authentic events.", "workspace", "event")
         self.webhook_seconds = histogram(
@@ -283,6 +332,20 @@ class Metrics:
         )
 
         self.notices = counter("healthd_notices_total", "Attempts to hand a notice over.", "channel", "kind", "outcome")
+        self.bounce_reports = counter(
+            "healthd_bounce_reports_total", "Reports of mail that came back, by answer.", "source", "outcome"
+        )
+        self.contact_questions = counter(
+            "healthd_contact_questions_total", "Questions to the contacts endpoint.", "outcome"
+        )
+        self.slack_actions = counter(
+            "healthd_slack_actions_total", "Presses of buttons in Slack, by answer.", "channel", "outcome"
+        )
+        self.taken_on = counter(
+            "healthd_taken_on_total",
+            "Times somebody said that they are on it, want no reminders, or take it back.",
+            "said",
+        )
         self.link_pages = counter("healthd_link_pages_total", "Reconnect pages shown, robots included.", "state")
         self.link_mints = counter("healthd_link_mints_total", "Presses of the reconnect button.", "outcome")
         self.link_refused = counter("healthd_link_refused_total", "Requests to reconnect pages refused.", "reason")
@@ -291,10 +354,10 @@ class Metrics:
     def watch_allowances(self, readings: Callable[[], Mapping[str, AllowanceReading]]) -> None:
         self._store.allowances = readings
 
-    def exposition(self, snapshot: Snapshot | None) -> bytes:
+    def exposition(self, snapshot: Snapshot | None, *, writable: bool = True) -> bytes:
         """The text that Prometheus reads; without a snapshot what the process itself knows."""
         self._store.snapshot = snapshot
-        self.store_up.set(snapshot is not None)
+        self.store_up.set(snapshot is not None and writable)
         return generate_latest(self.registry)
 
 

@@ -1,4 +1,5 @@
-"""The sender: claims due notices, asks once more whether they are true, renders, hands over, records.
+"""The sender: claims due notices, asks once more whether they are true, puts together what belongs together, renders,
+hands over, records.
 
 At least once: the content is committed before the first attempt, and the attempt's end after it. A crash in between
 repeats the same message under the same identity; it never loses one.
@@ -10,33 +11,64 @@ import asyncio
 import random
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
 from sqlalchemy import Connection
 
-from healthd.channels.base import LINK, LONGEST, Channel, Content, Dead, Delivery, Notice, Receipt, Retry, TroubleNotice
+from healthd.channels.base import (
+    LINK,
+    LONGEST,
+    AccountFacts,
+    Channel,
+    Content,
+    Dead,
+    Delivery,
+    Message,
+    Notice,
+    Reader,
+    Receipt,
+    Retry,
+    StormNotice,
+    TroubleNotice,
+)
 from healthd.core import cadence
-from healthd.core.cadence import Cadence, Drop, Hold
-from healthd.core.model import Cause, NoticeKind, NoticeStatus, Resolution, State
+from healthd.core.cadence import Cadence, Drop, Hold, Send, Situation
+from healthd.core.contacts import Contact
+from healthd.core.model import (
+    BROKEN,
+    GOOD_NEWS,
+    SEVERITIES,
+    TELLS_OF_TROUBLE,
+    Cause,
+    NoticeKind,
+    NoticeStatus,
+    Resolution,
+    Severity,
+    State,
+)
+from healthd.dispatch import ASK, Case, Dispatch
 from healthd.links import Links
 from healthd.metrics import Metrics
 from healthd.providers.base import Provider, ProviderError
-from healthd.store import accounts, incidents, notices, profiles, troubles
+from healthd.resolver import Answer, Question, Resolver, ResolverUnavailable
+from healthd.store import accounts, contacts, decisions, incidents, notices, profiles, storms, troubles
 from healthd.store.accounts import StoredAccount
 from healthd.store.database import Store, StoreUnavailable
+from healthd.store.decisions import Decision
 from healthd.store.incidents import Incident
-from healthd.store.notices import StoredNotice
+from healthd.store.notices import Batch, Holding, StoredNotice
+from healthd.store.storms import Storm
 from healthd.store.troubles import Trouble
 
 log = structlog.get_logger("healthd.outbox")
 
 AT_ONCE = 16
-"""Notices on their way through one channel; more of them wait, and those of other channels do not."""
+"""Messages on their way through one channel; more of them wait, and those of other channels do not."""
 HAND_OVER = timedelta(seconds=LONGEST + 45)
 """Longer than any channel's own deadline and a link's: only what hangs for ever meets it."""
 LEASE = timedelta(minutes=4)
@@ -46,36 +78,58 @@ SHORTEST_REST = 0.5
 MINT_WITHIN = 30.0
 """Seconds for a link of the provider's own, its turn in the allowance included."""
 DIRECT_LINK_MINUTES = 15
-NEEDS_LINK = frozenset({NoticeKind.OPENED, NoticeKind.REMINDER})
+ALMOST = 0.9
+"""Of a level's time: that those before it heard some moments after the opening puts nobody off."""
+LISTED = 40
+"""Accounts that one message names; of more than that it gives the number."""
+NEEDS_LINK = frozenset({NoticeKind.OPENED, NoticeKind.REMINDER, NoticeKind.ESCALATED, NoticeKind.WRONG_ACCOUNT})
+OF_AN_API = frozenset({NoticeKind.TROUBLE, NoticeKind.TROUBLE_OVER})
+OF_A_STORM = frozenset({NoticeKind.STORM, NoticeKind.STORM_OVER})
+BAD_ADDRESS = "what is sent to this address comes back"
+EVENTS = {NoticeKind.REMINDER: "incident.reminded", NoticeKind.ESCALATED: "incident.escalated"}
+"""What machines hear of once it has been sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a notice is about, as it stands now."""
+    """What a notice is about, as it stands now. ``first`` began the conversation in which it stands."""
 
+    notice: StoredNotice
     account: StoredAccount
     incident: Incident | None
     first: StoredNotice | None
-    scope_active: bool
+    situation: Situation
+    profile: profiles.Scope | None
+    repairs: tuple[datetime, ...] = ()
 
 
-def _first(connection: Connection, notice: StoredNotice, kind: NoticeKind) -> StoredNotice | None:
-    """The notice that began the conversation in which this one stands, unless it is that one."""
-    first_id = notices.notice_id(notice.subject, notice.target, kind, 0)
-    return notices.get(connection, first_id) if first_id != notice.id else None
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What good news ends. ``left`` accounts of the messages that began it are broken still; of the first of these
+    messages none is where ``all_over``, and neither of those whose receipts are ``also_over``.
+    """
+
+    left: int = 0
+    all_over: bool = True
+    also_over: tuple[Receipt, ...] = ()
 
 
-def look_up(connection: Connection, notice: StoredNotice) -> Facts:
-    account = accounts.by_id(connection, notice.account_id) if notice.account_id is not None else None
-    if account is None:
-        raise LookupError(f"notice {notice.id} is about an account that is not in the store")
-    scopes = profiles.scopes(connection, account.account.workspace)
-    return Facts(
-        account,
-        incidents.get(connection, notice.incident_id) if notice.incident_id else None,
-        _first(connection, notice, NoticeKind.OPENED),
-        all(scope.active for scope in scopes if scope.ref == account.profile),
-    )
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Facts of notices that go out as one message, and who reads it."""
+
+    facts: tuple[Facts, ...]
+    contact: Contact | None
+    also_told: tuple[str, ...]
+    ending: Ending
+
+    @property
+    def leader(self) -> Facts:
+        return self.facts[0]
+
+    @property
+    def notices(self) -> list[StoredNotice]:
+        return [one.notice for one in self.facts]
 
 
 @dataclass
@@ -86,10 +140,14 @@ class Outbox:
     channels: Mapping[str, Channel]
     providers: Mapping[str, Provider]
     links: Links | None
-    cadence: Cadence
+    dispatch: Dispatch
     metrics: Metrics
     now: Callable[[], datetime]
     rng: random.Random
+    resolver: Resolver | None = None
+    severities: Mapping[str, Severity] = field(default_factory=dict)
+    language: str = "en"
+    by_hand: str = ""
     longest_rest: timedelta = timedelta(seconds=1)
     """How soon a notice is seen that another process (a command) wrote; our own are seen at once."""
 
@@ -97,6 +155,10 @@ class Outbox:
         self._wake = asyncio.Event()
         self._stopping = False
         self._under_way: dict[asyncio.Task[None], str] = {}
+
+    @property
+    def cadence(self) -> Cadence:
+        return self.dispatch.cadence
 
     def wake(self) -> None:
         """There is something to send."""
@@ -122,7 +184,7 @@ class Outbox:
             await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def send_due(self) -> int:
-        """Sends what is due now; returns how many notices were taken."""
+        """Sends what is due now; returns how many messages were taken."""
         total = 0
         while taken := await self._start_due():
             total += taken
@@ -158,16 +220,18 @@ class Outbox:
         return await self.store.run(notices.release_leases)
 
     async def _start_due(self) -> int:
-        """Begins to send what is due and has room in its channel; returns how many notices that were."""
+        """Begins to send what is due and has room in its channel; returns how many messages that were."""
         busy = Counter(self._under_way.values())
         full = [name for name in self.channels if busy[name] >= AT_ONCE]
         # Whatever the channels of so many are, each finds room.
         most = min((AT_ONCE - busy[name] for name in self.channels if name not in full), default=AT_ONCE)
         now, lease = self.now(), uuid.uuid4().hex
-        claimed = await self.store.run(notices.claim, now, lease, now + LEASE, most, full)
-        for notice in claimed:
-            task = asyncio.create_task(self._safely(notice))
-            self._under_way[task] = notice.target.channel
+        # A link of the provider's own repairs one account: then those that need a link go each by itself.
+        apart = () if self.links is not None else NEEDS_LINK
+        claimed = await self.store.run(notices.claim, now, lease, now + LEASE, most, full, self.cadence, apart)
+        for batch in claimed:
+            task = asyncio.create_task(self._safely(batch))
+            self._under_way[task] = batch.leader.target.channel
             task.add_done_callback(self._over)
         return len(claimed)
 
@@ -175,154 +239,359 @@ class Outbox:
         del self._under_way[task]
         self.wake()
 
-    async def _safely(self, notice: StoredNotice) -> None:
-        """One notice, whatever happens to it: what healthd itself fails on is tried again like a refusal."""
+    async def _safely(self, batch: Batch) -> None:
+        """One message, whatever happens to it: what healthd itself fails on is tried again like a refusal."""
         try:
             async with asyncio.timeout(HAND_OVER.total_seconds()):
-                await self._one(notice)
+                await self._one(batch)
         except StoreUnavailable as error:
-            # The lease ends by itself, and the notice comes again under the same identity.
-            log.warning("outbox.store_unavailable", notice=notice.id, reason=str(error))
-        except Exception as error:
-            log.exception("notice.failed", notice=notice.id, error=type(error).__name__)
+            # The lease ends by itself, and the notices come again under the same identity.
+            log.warning("outbox.store_unavailable", notice=batch.leader.id, reason=str(error))
+        except TimeoutError:
+            log.warning("notice.too_long", notice=batch.leader.id)
             with suppress(StoreUnavailable):
-                await self._again(notice, Retry(f"healthd failed on it: {type(error).__name__}"))
+                await self._again(batch.notices, Retry("it took too long", unknown=True))
+        except Exception as error:
+            log.exception("notice.failed", notice=batch.leader.id, error=type(error).__name__)
+            with suppress(StoreUnavailable):
+                await self._again(batch.notices, Retry(f"healthd failed on it: {type(error).__name__}"))
 
-    async def _one(self, notice: StoredNotice) -> None:
-        if notice.trouble_id is not None:
-            await self._tell_operator(notice, notice.trouble_id)
+    async def _one(self, batch: Batch) -> None:
+        notice = batch.leader
+        if notice.target == ASK.target:
+            await self._ask_who(notice)
+        elif notice.kind in OF_AN_API:
+            await self._tell_of_trouble(notice)
+        elif notice.kind in OF_A_STORM:
+            await self._tell_of_storm(notice)
+        elif notice.kind is NoticeKind.EVENT:
+            await self._tell_machine(notice)
         else:
-            await self._tell_person(notice)
+            await self._tell_person(batch)
 
-    async def _tell_operator(self, notice: StoredNotice, trouble_id: str) -> None:
+    async def _ask_who(self, notice: StoredNotice) -> None:
+        """The customer's own endpoint says who is responsible; without an answer those on record are told."""
+        account = await self.store.read(_account_of, notice)
+        scope = await self.store.read(profiles.get, account.account.workspace, account.profile)
+        answer: Answer | None = None
+        failure = ""
+        if self.resolver is not None:
+            try:
+                answer = await self.resolver.ask(_question(account, scope))
+                self.metrics.contact_questions.labels("answered").inc()
+            except ResolverUnavailable as error:
+                failure = f"the contacts endpoint: {error.reason}"
+                self.metrics.contact_questions.labels("failed").inc()
+                log.warning("contacts.resolver_failed", workspace=account.account.workspace, reason=failure)
+        await self.store.run(self._answered, notice, account, answer, failure)
+        self.wake()
+
+    def _answered(
+        self,
+        connection: Connection,
+        notice: StoredNotice,
+        account: StoredAccount,
+        answer: Answer | None,
+        failure: str,
+    ) -> None:
+        now = self.now()
+        case = Case(connection, account, now)
+        left_out = f"; left out: {'; '.join(answer.left_out)}" if answer is not None and answer.left_out else ""
+        reason = failure or f"the contacts endpoint has answered{left_out}"
+        if not notices.settle(connection, [notice], NoticeStatus.DROPPED, reason=reason):
+            return
+        if answer is not None:
+            workspace, ref = account.account.workspace, account.account.ref
+            contacts.keep_answer(connection, workspace, account.profile, ref, answer.resolved, answer.fetched_at)
+        incident = incidents.get(connection, notice.incident_id) if notice.incident_id else None
+        if incident is not None and incident.resolved_at is None:
+            decisions.note(connection, [case.decided("asked", reason, incident.id)])
+            self.dispatch.answered(case, incident)
+
+    async def _tell_of_trouble(self, notice: StoredNotice) -> None:
         """About an API that stands in our way, if it still does."""
-        trouble = await self.store.read(troubles.get, trouble_id)
+        trouble = await self.store.read(troubles.get, notice.trouble_id or "")
         if trouble is None or (notice.kind is NoticeKind.TROUBLE and trouble.ended_at is not None):
-            await self._withhold(notice, Drop("over before it was sent"), None)
+            await self._drop(notice, "over before it was sent")
             return
-        channel = await self._channel(notice)
-        if channel is None:
-            return
-        first = await self.store.read(_first, notice, NoticeKind.TROUBLE)
         message = TroubleNotice(
             notice.id, notice.kind, notice.target, trouble.workspace, trouble.kind, trouble.question, trouble.message,
             trouble.remedy, trouble.since, notice.created_at, trouble.request_id, trouble.ended_at,
+            await self._reader(notice),
         )  # fmt: skip
-        receipt = await self._hand_over(channel, notice, message, first)
+        await self._tell_operator(notice, message, NoticeKind.TROUBLE, trouble)
+
+    async def _tell_of_storm(self, notice: StoredNotice) -> None:
+        """About accounts that broke all at once, if their people's notices are still held."""
+        storm = await self.store.read(storms.get, notice.storm_id or "")
+        if storm is None or (notice.kind is NoticeKind.STORM and storm.ended_at is not None):
+            await self._drop(notice, "over before it was sent")
+            return
+        policy = self.dispatch.storms
+        message = StormNotice(
+            notice.id, notice.kind, notice.target, storm.workspace, storm.platform, storm.broken, storm.accounts,
+            policy.window, policy.longest, storm.began_at, notice.created_at, storm.id,
+            await self.store.read(storms.still_broken, storm.id), storm.outcome or "", storm.ended_at,
+            await self._reader(notice),
+        )  # fmt: skip
+        await self._tell_operator(notice, message, NoticeKind.STORM, storm)
+
+    async def _tell_operator(
+        self, notice: StoredNotice, message: Message, beginning: NoticeKind, subject: Trouble | Storm
+    ) -> None:
+        if await self.store.run(self._operator_waits, notice):
+            return
+        channel = await self._channel([notice])
+        if channel is None:
+            return
+        first = await self.store.read(_first, notice, (beginning,))
+        receipt = await self._hand_over(channel, [notice], message, first)
         if receipt is not None:
-            await self.store.run(self._record_told, notice, trouble, receipt, self.now())
+            await self.store.run(self._record_told, notice, subject, receipt, self.now())
             self._count(notice, NoticeStatus.SENT)
             log.info("notice.sent", notice=notice.id, kind=notice.kind, channel=notice.target.channel)
 
+    def _operator_waits(self, connection: Connection, notice: StoredNotice) -> bool:
+        """Operators may have quiet hours, where they are on record, and addresses that messages come back from."""
+        now = self.now()
+        contact = _contact(connection, notice)
+        opens_at = contact.hours.opens_at(now) if contact is not None else now
+        if contacts.bad_among(connection, [notice.target]):
+            notices.settle(connection, [notice], NoticeStatus.DROPPED, reason=BAD_ADDRESS)
+            return True
+        if opens_at > now:
+            reason = "quiet hours of its recipient"
+            notices.settle(connection, [notice], NoticeStatus.PENDING, reason=reason, due_at=opens_at)
+            return True
+        return False
+
     def _record_told(
-        self, connection: Connection, notice: StoredNotice, trouble: Trouble, receipt: Receipt, now: datetime
+        self, connection: Connection, notice: StoredNotice, subject: Trouble | Storm, receipt: Receipt, now: datetime
     ) -> None:
         """It is sent; and if it was over by then, that is told as well."""
-        if not notices.settle(connection, notice, NoticeStatus.SENT, receipt=receipt, sent_at=now):
+        if not notices.settle(connection, [notice], NoticeStatus.SENT, receipt=receipt, sent_at=now):
             return
-        latest = troubles.get(connection, trouble.id)
-        if notice.kind is NoticeKind.TROUBLE and latest is not None and latest.ended_at is not None:
-            notices.write(
-                connection, subject=notice.subject, trouble_id=trouble.id, kind=NoticeKind.TROUBLE_OVER,
-                targets=(notice.target,), due_at=now, now=now,
-            )  # fmt: skip
+        found = troubles.get if isinstance(subject, Trouble) else storms.get
+        latest = found(connection, subject.id)
+        if notice.kind in GOOD_NEWS or latest is None or latest.ended_at is None:
+            return
+        over = NoticeKind.TROUBLE_OVER if isinstance(subject, Trouble) else NoticeKind.STORM_OVER
+        notices.write(connection, [notices.follow_up(notice, over, now)])
 
-    async def _tell_person(self, notice: StoredNotice) -> None:
-        began = self.now()
-        facts = await self.store.read(look_up, notice)
-        verdict = cadence.verdict(
-            notice.kind,
-            open_incident=facts.incident is not None and facts.incident.resolved_at is None,
-            paused=facts.account.account.paused or not facts.scope_active,
-            expiring=facts.account.account.state is State.EXPIRING,
-        )
-        if isinstance(verdict, Hold | Drop):
-            await self._withhold(notice, verdict, facts.incident)
+    async def _tell_machine(self, notice: StoredNotice) -> None:
+        channel = await self._channel([notice])
+        if channel is None or notice.content is None:
             return
-        channel = await self._channel(notice)
-        if channel is None:
-            return
-        if facts.account.account.workspace not in self.providers:
-            await self._finish(notice, NoticeStatus.DEAD, "its workspace is no longer configured")
-            return
-        link = partial(self._link, notice, facts) if notice.kind in NEEDS_LINK else None
-        receipt = await self._hand_over(channel, notice, self._message(notice, facts), facts.first, link)
+        link = None
+        if notice.incident_id and self.links is not None:
+            link = await self.store.read(self._link_of_incident, notice.incident_id)
+        receipt = await self._attempt(channel, [notice], notice.content, None, link)
         if receipt is not None:
-            await self._sent(notice, facts, receipt, began)
+            await self.store.run(notices.settle, [notice], NoticeStatus.SENT, receipt=receipt, sent_at=self.now())
+            self._count(notice, NoticeStatus.SENT)
 
-    async def _channel(self, notice: StoredNotice) -> Channel | None:
-        """The channel that the notice goes through; without one it has come to its end."""
-        channel = self.channels.get(notice.target.channel)
+    def _link_of_incident(self, connection: Connection, incident_id: str) -> str | None:
+        found = incidents.any_link(connection, incident_id)
+        return self.links.url(found) if found is not None and self.links is not None else None
+
+    async def _tell_person(self, batch: Batch) -> None:
+        began = self.now()
+        facts = await self.store.read(self._look_up, batch, began)
+        verdicts = [cadence.verdict(one.notice.kind, began, one.situation) for one in facts]
+        going = _going(batch, facts, verdicts)
+        withheld = [one.notice for one in facts if one not in going]
+        if withheld:
+            await self._withhold(withheld)
+        if not going:
+            return
+        channel = await self._channel([one.notice for one in going])
         if channel is None:
-            await self._finish(notice, NoticeStatus.DEAD, "its channel is no longer configured")
+            return
+        if going[0].account.account.workspace not in self.providers:
+            await self._finish(
+                [one.notice for one in going], NoticeStatus.DEAD, "its workspace is no longer configured"
+            )
+            return
+        if withheld:
+            going = await self.store.run(_regrouped, going)
+        ready = await self.store.read(self._made_ready, going)
+        leader = ready.leader
+        link = partial(self._link, leader) if leader.notice.kind in NEEDS_LINK else None
+        receipt = await self._hand_over(channel, ready.notices, self._message(ready), leader.first, link, ready.ending)
+        if receipt is not None:
+            await self._sent(ready, receipt, began)
+
+    def _look_up(self, connection: Connection, batch: Batch, now: datetime) -> list[Facts]:
+        contact = _contact(connection, batch.leader)
+        may_hear_at = contact.hours.opens_at(now) if contact is not None else None
+        bad = BAD_ADDRESS if contacts.bad_among(connection, [batch.leader.target]) else ""
+        return [
+            self._facts(connection, notice, now, may_hear_at, bad or self._below(notice)) for notice in batch.notices
+        ]
+
+    def _below(self, notice: StoredNotice) -> str:
+        least = self.severities.get(notice.target.channel, Severity.INFO)
+        if notice.kind in GOOD_NEWS or SEVERITIES[notice.kind] >= least:
+            return ""
+        return f"its channel takes nothing below {least.name.lower()}"
+
+    def _facts(
+        self, connection: Connection, notice: StoredNotice, now: datetime, may_hear_at: datetime | None, unwanted: str
+    ) -> Facts:
+        account = _account_of(connection, notice)
+        incident = incidents.get(connection, notice.incident_id) if notice.incident_id else None
+        scope = profiles.get(connection, account.account.workspace, account.profile)
+        storm = storms.get(connection, incident.storm_id) if incident is not None and incident.storm_id else None
+        situation = Situation(
+            open_incident=incident is not None and incident.resolved_at is None,
+            expiring=account.account.state is State.EXPIRING,
+            broken_again=account.account.state in BROKEN,
+            paused=(account.account.paused and account.auto_paused_at is None)
+            or (scope is not None and not scope.active),
+            storm=storm is not None and storm.ended_at is None,
+            bad_address=unwanted,
+            acknowledged_until=incident.acknowledged_until if incident else None,
+            snoozed_until=incident.snoozed_until if incident else None,
+            may_hear_at=may_hear_at,
+            turn_at=self._turn_at(Case(connection, account, now), notice)
+            if notice.kind is NoticeKind.ESCALATED
+            else None,
+        )
+        first = _first(connection, notice, (NoticeKind.OPENED, NoticeKind.ESCALATED))
+        repairs = self._repairs(connection, account) if notice.kind is NoticeKind.CHRONIC else ()
+        return Facts(notice, account, incident, first, situation, scope, repairs)
+
+    def _turn_at(self, case: Case, notice: StoredNotice) -> datetime | None:
+        """When the notice's level of the chain has its turn: those before it may have heard late, after a pause or a
+        night. At once where none of them is left.
+        """
+        anybody, heard_at = notices.heard_before(case.connection, notice.incident_id or "", notice.level)
+        plan = self.dispatch.plan(case)
+        if not anybody or notice.level >= len(plan):
+            return None
+        after = plan[notice.level].after - plan[notice.level - 1].after
+        return (heard_at or case.now) + after * ALMOST
+
+    def _repairs(self, connection: Connection, account: StoredAccount) -> tuple[datetime, ...]:
+        since = self.now() - self.cadence.chronic_within
+        return tuple(incidents.repairs_since(connection, account.id, since))
+
+    def _made_ready(self, connection: Connection, going: Sequence[Facts]) -> Ready:
+        leader = going[0].notice
+        contact = _contact(connection, leader)
+        told: dict[str, None] = {}
+        if leader.incident_id:
+            others = notices.told(connection, leader.incident_id)
+            keys = [one.contact for one in others if one.contact]
+            names = {key: found.name for key, found in contacts.directory(connection, keys).contacts.items()}
+            told = {
+                names.get(one.contact) or one.target.address or one.target.channel: None
+                for one in others
+                if one.target != leader.target and one.contact != (leader.contact or None)
+            }
+        ending = _ending(connection, going) if leader.kind is NoticeKind.RESOLVED else Ending()
+        return Ready(tuple(going), contact, tuple(told), ending)
+
+    async def _reader(self, notice: StoredNotice) -> Reader:
+        return self._reader_of(await self.store.read(_contact, notice))
+
+    def _reader_of(self, contact: Contact | None) -> Reader:
+        if contact is None:
+            return Reader(language=self.language)
+        return Reader(contact.name, contact.language or self.language, contact.hours.zone)
+
+    async def _channel(self, sent: Sequence[StoredNotice]) -> Channel | None:
+        """The channel that the message goes through; without one it has come to its end."""
+        channel = self.channels.get(sent[0].target.channel)
+        if channel is None:
+            await self._finish(sent, NoticeStatus.DEAD, "its channel is no longer configured")
         return channel
 
     async def _hand_over(
         self,
         channel: Channel,
-        notice: StoredNotice,
-        message: Notice | TroubleNotice,
+        sent: Sequence[StoredNotice],
+        message: Message,
         first: StoredNotice | None,
         link: Callable[[], Awaitable[str]] | None = None,
+        ending: Ending = Ending(),
     ) -> Receipt | None:
         """One attempt. The receipt, or ``None`` where it failed: then what follows from that has been recorded."""
+        content = sent[0].content or await self._render(channel, sent, message, first)
         try:
-            content = notice.content or await self._render(channel, notice, message)
-            return await channel.send(self._delivery(notice, content, first, await link() if link else None))
+            address = await link() if link else None
         except Retry as retry:
-            await self._again(notice, retry)
-        except Dead as dead:
-            await self._finish(notice, NoticeStatus.DEAD, dead.reason)
-        return None
+            await self._again(sent, retry)
+            return None
+        return await self._attempt(channel, sent, content, first, address, ending)
 
-    async def _render(self, channel: Channel, notice: StoredNotice, message: Notice | TroubleNotice) -> Content:
-        content = channel.render(message)
-        await self.store.run(notices.keep_content, notice.id, content, self.now())
-        return content
-
-    def _message(self, notice: StoredNotice, facts: Facts) -> Notice:
-        account, incident = facts.account.account, facts.incident
-        needs_link = notice.kind in NEEDS_LINK
-        return Notice(
-            id=notice.id,
-            kind=notice.kind,
-            step=notice.step,
-            target=notice.target,
-            workspace=account.workspace,
-            platform=account.platform,
-            account_ref=account.ref,
-            account_name=facts.account.name,
-            account_username=facts.account.username,
-            profile=facts.account.profile or None,
-            cause=incident.cause if incident else Cause.TOKEN,
-            unconfirmed=incident is not None and incident.confirmed_at is None,
-            broken_at=incident.broken_at if incident else notice.created_at,
-            created_at=notice.created_at,
-            resolved_at=incident.resolved_at if incident else None,
-            validity_days=account.validity_days,
-            link=LINK if needs_link else None,
-            link_minutes=DIRECT_LINK_MINUTES if needs_link and self.links is None else None,
-        )
-
-    def _delivery(
-        self, notice: StoredNotice, content: Content, first: StoredNotice | None, link: str | None
-    ) -> Delivery:
-        return Delivery(
+    async def _attempt(
+        self,
+        channel: Channel,
+        sent: Sequence[StoredNotice],
+        content: Content,
+        first: StoredNotice | None,
+        link: str | None,
+        ending: Ending = Ending(),
+    ) -> Receipt | None:
+        notice = sent[0]
+        delivery = Delivery(
             notice_id=notice.id,
             kind=notice.kind,
             target=notice.target,
             content=content,
             link=link,
             created_at=notice.created_at,
-            thread=first.id if first else None,
+            thread=first.message_id if first else None,
             first=first.receipt if first else None,
+            all_over=ending.all_over,
+            also_over=ending.also_over,
+        )
+        try:
+            return await channel.send(delivery)
+        except Retry as retry:
+            await self._again(sent, retry)
+        except Dead as dead:
+            await self._finish(sent, NoticeStatus.DEAD, dead.reason)
+        except Exception as error:
+            # How far it came before it failed nobody knows.
+            log.exception("notice.failed", notice=notice.id, error=type(error).__name__)
+            await self._again(sent, Retry(f"healthd failed on it: {type(error).__name__}", unknown=True))
+        return None
+
+    async def _render(
+        self, channel: Channel, sent: Sequence[StoredNotice], message: Message, first: StoredNotice | None
+    ) -> Content:
+        content = channel.render(message)
+        await self.store.run(_keep, sent, content, self.now(), first)
+        return content
+
+    def _message(self, ready: Ready) -> Notice:
+        leader = ready.leader.notice
+        needs_link = leader.kind in NEEDS_LINK
+        shown = sorted(map(_account_facts, ready.facts), key=lambda one: one.broken_at)
+        return Notice(
+            id=leader.id,
+            kind=leader.kind,
+            step=leader.step,
+            target=leader.target,
+            workspace=ready.leader.account.account.workspace,
+            accounts=tuple(shown[:LISTED]),
+            more=max(0, len(shown) - LISTED),
+            left=ready.ending.left,
+            also_told=ready.also_told,
+            created_at=leader.created_at,
+            reader=self._reader_of(ready.contact),
+            link=LINK if needs_link else None,
+            link_minutes=DIRECT_LINK_MINUTES if needs_link and self.links is None else None,
+            by_hand=self.by_hand,
         )
 
-    async def _link(self, notice: StoredNotice, facts: Facts) -> str:
+    async def _link(self, leader: Facts) -> str:
         if self.links is not None:
-            first = facts.first.id if facts.first else notice.id
+            first = leader.first.id if leader.first else leader.notice.id
             return self.links.url(incidents.link_id(first))
-        account = facts.account
+        account = leader.account
         try:
             async with asyncio.timeout(MINT_WITHIN):
                 return await self.providers[account.account.workspace].mint(
@@ -333,99 +602,247 @@ class Outbox:
         except TimeoutError:
             raise Retry("no link to be had: the API's allowance is used up") from None
 
-    async def _withhold(self, notice: StoredNotice, verdict: Hold | Drop, incident: Incident | None) -> None:
-        status = NoticeStatus.HELD if isinstance(verdict, Hold) else NoticeStatus.DROPPED
+    async def _drop(self, notice: StoredNotice, reason: str) -> None:
+        await self.store.run(notices.settle, [notice], NoticeStatus.DROPPED, reason=reason)
+        self._count(notice, NoticeStatus.DROPPED)
+        log.info("notice.withheld", notice=notice.id, status=NoticeStatus.DROPPED, reason=reason)
 
-        def settle(connection: Connection) -> None:
-            notices.settle(connection, notice, status, reason=verdict.reason)
-            # An earlier attempt may have reached its reader without our knowing: then the good news is owed too.
-            if status is NoticeStatus.DROPPED and notice.repeat and notice.kind is NoticeKind.OPENED:
-                self._owe_good_news(connection, notice, incident)
+    async def _withhold(self, withheld: Sequence[StoredNotice]) -> None:
+        for notice, outcome, reason in await self.store.run(self._settle_withheld, withheld):
+            self._count(notice, outcome)
+            log.info("notice.withheld", notice=notice.id, status=outcome, reason=reason)
 
-        await self.store.run(settle)
-        self._count(notice, status)
-        log.info("notice.withheld", notice=notice.id, status=status, reason=verdict.reason)
+    def _settle_withheld(
+        self, connection: Connection, withheld: Sequence[StoredNotice]
+    ) -> list[tuple[StoredNotice, str, str]]:
+        """Judged once more where nothing can change any longer: a hold whose end came meanwhile would last for ever."""
+        now = self.now()
+        outcomes = []
+        for one in self._look_up(connection, Batch(withheld[0], tuple(withheld)), now):
+            notice = one.notice
+            verdict = cadence.verdict(notice.kind, now, one.situation)
+            match verdict:
+                case Send():
+                    outcome, reason = NoticeStatus.PENDING, "true again"
+                    mine = notices.settle(connection, [notice], outcome, due_at=now, ungroup=True)
+                case Hold(until=None):
+                    outcome, reason = NoticeStatus.HELD, verdict.reason
+                    mine = notices.settle(
+                        connection, [notice], outcome, reason=reason, holding=_holding(one), ungroup=True
+                    )
+                case Hold():
+                    outcome, reason = NoticeStatus.PENDING, verdict.reason
+                    # Its time to be tried begins then: a night is not a server that failed for a night.
+                    dated = None if notice.may_have_arrived else verdict.until
+                    mine = notices.settle(
+                        connection, [notice], outcome, reason=reason, due_at=verdict.until, created_at=dated,
+                        ungroup=True,
+                    )  # fmt: skip
+                case Drop():
+                    outcome, reason = NoticeStatus.DROPPED, verdict.reason
+                    mine = self._settle_dropped(connection, one, verdict.reason, now)
+            if mine:
+                outcomes.append((notice, "waits" if outcome is NoticeStatus.PENDING else str(outcome), reason))
+        decisions.note(connection, [_decision(now, notice, what, reason) for notice, what, reason in outcomes])
+        return outcomes
 
-    async def _again(self, notice: StoredNotice, retry: Retry) -> None:
+    def _settle_dropped(self, connection: Connection, one: Facts, reason: str, now: datetime) -> bool:
+        notice, incident = one.notice, one.incident
+        unreachable = (
+            one.situation.bad_address == BAD_ADDRESS and one.situation.open_incident and notice.kind in TELLS_OF_TROUBLE
+        )
+        if not notices.settle(connection, [notice], NoticeStatus.DROPPED, reason=reason, ungroup=True):
+            return False
+        if unreachable and incident is not None:
+            self.dispatch.unreached(Case(connection, one.account, now), incident, notice, reason)
+        # An earlier attempt may have reached its reader without our knowing: then the good news is owed too.
+        if notice.may_have_arrived and notice.kind in TELLS_OF_TROUBLE:
+            self._owe_good_news(connection, one, now)
+        return True
+
+    async def _again(self, sent: Sequence[StoredNotice], retry: Retry) -> None:
+        notice = sent[0]
         due = cadence.retry_at(notice.attempts, notice.created_at, self.now(), self.cadence, self.rng, retry.after)
         if due is None:
-            await self._finish(notice, NoticeStatus.DEAD, f"given up: {retry.reason}")
+            await self._finish(sent, NoticeStatus.DEAD, f"given up: {retry.reason}", unknown=retry.unknown)
             return
-        await self.store.run(notices.settle, notice, NoticeStatus.PENDING, reason=retry.reason, due_at=due)
+        doubtful = retry.unknown or notice.may_have_arrived
+        await self.store.run(
+            notices.settle, sent, NoticeStatus.PENDING, reason=retry.reason, due_at=due, doubtful=doubtful
+        )
         self._count(notice, "retry")
         log.warning(
             "notice.retry", notice=notice.id, channel=notice.target.channel, reason=retry.reason, due_at=due.isoformat()
         )
 
-    async def _finish(self, notice: StoredNotice, status: NoticeStatus, reason: str) -> None:
-        await self.store.run(notices.settle, notice, status, reason=reason)
-        self._count(notice, status)
-        log.error("notice.dead", notice=notice.id, channel=notice.target.channel, reason=reason)
+    async def _finish(
+        self, sent: Sequence[StoredNotice], status: NoticeStatus, reason: str, *, unknown: bool = False
+    ) -> None:
+        await self.store.run(self._settle_finished, sent, status, reason, unknown)
+        for notice in sent:
+            self._count(notice, status)
+        log.error("notice.dead", notice=sent[0].id, channel=sent[0].target.channel, reason=reason)
 
-    async def _sent(self, notice: StoredNotice, facts: Facts, receipt: Receipt, began: datetime) -> None:
+    def _settle_finished(
+        self, connection: Connection, sent: Sequence[StoredNotice], status: NoticeStatus, reason: str, unknown: bool
+    ) -> None:
+        """It will not arrive: whoever comes next in the chain is told now."""
         now = self.now()
-        mine = await self.store.run(self._record, notice, receipt, began, now)
-        if not mine:
-            log.warning("notice.lease_lost", notice=notice.id)
+        doubtful = unknown or sent[0].may_have_arrived
+        if not notices.settle(connection, sent, status, reason=reason, doubtful=doubtful):
             return
-        self._count(notice, NoticeStatus.SENT)
-        if notice.kind is NoticeKind.OPENED and facts.incident is not None:
-            span = max(now - facts.incident.opened_at, timedelta(0))
-            self.metrics.time_to_notify.labels(notice.target.channel).observe(span.total_seconds())
-        log.info(
-            "notice.sent",
-            notice=notice.id,
-            kind=notice.kind,
-            channel=notice.target.channel,
-            incident=notice.incident_id,
-        )
+        decisions.note(connection, [_decision(now, notice, str(status), reason) for notice in sent])
+        for notice in sent:
+            incident = incidents.get(connection, notice.incident_id) if notice.incident_id else None
+            if incident is None or notice.kind not in TELLS_OF_TROUBLE:
+                continue
+            case = Case(connection, _account_of(connection, notice), now)
+            if incident.resolved_at is None:
+                self.dispatch.unreached(case, incident, notice, reason)
+            elif doubtful and incident.resolution is Resolution.REPAIRED:
+                self.dispatch.good_news(case, incident, notice)
 
-    def _record(
-        self, connection: Connection, notice: StoredNotice, receipt: Receipt, began: datetime, now: datetime
-    ) -> bool:
-        """One transaction: it is sent, and what follows from that."""
-        if not notices.settle(connection, notice, NoticeStatus.SENT, receipt=receipt, sent_at=now):
+    async def _sent(self, ready: Ready, receipt: Receipt, began: datetime) -> None:
+        now = self.now()
+        leader = ready.leader.notice
+        if not await self.store.run(self._record, ready, receipt, began, now):
+            log.warning("notice.lease_lost", notice=leader.id)
+            return
+        for one in ready.facts:
+            self._count(one.notice, NoticeStatus.SENT)
+            if one.notice.kind is NoticeKind.OPENED and one.incident is not None:
+                span = max(now - one.incident.opened_at, timedelta(0))
+                self.metrics.time_to_notify.labels(one.notice.target.channel).observe(span.total_seconds())
+        log.info(
+            "notice.sent", notice=leader.id, kind=leader.kind, channel=leader.target.channel,
+            incident=leader.incident_id, accounts=len(ready.facts),
+        )  # fmt: skip
+
+    def _record(self, connection: Connection, ready: Ready, receipt: Receipt, began: datetime, now: datetime) -> bool:
+        """One transaction: it is sent, and what follows from that for each of its accounts."""
+        if not notices.settle(connection, ready.notices, NoticeStatus.SENT, receipt=receipt, sent_at=now):
             return False
-        if notice.kind in NEEDS_LINK and notice.incident_id:
-            incident = incidents.get(connection, notice.incident_id)
-            if incident is not None and incident.resolved_at is None:
-                self._plan_reminder(connection, notice, incident, began)
-            elif notice.kind is NoticeKind.OPENED:
-                self._owe_good_news(connection, notice, incident)
+        others = f", with {len(ready.facts) - 1} other(s) in one message" if len(ready.facts) > 1 else ""
+        for one in ready.facts:
+            why = f"{one.notice.why or 'told of the beginning'}{others}"
+            decisions.note(connection, [_decision(now, one.notice, "sent", why)])
+            self._follow_up(connection, one, began, now)
         return True
 
-    def _plan_reminder(self, connection: Connection, notice: StoredNotice, incident: Incident, began: datetime) -> None:
-        """The next one whose time was still to come: what was sent late is not followed by a reminder at once."""
-        step = notice.step + 1
-        while (due := cadence.reminder_due(incident.opened_at, step, self.cadence)) is not None and due <= began:
-            step += 1
-        if due is not None:
-            notices.write(
-                connection,
-                subject=notice.subject,
-                incident_id=incident.id,
-                account_id=notice.account_id,
-                kind=NoticeKind.REMINDER,
-                targets=(notice.target,),
-                due_at=due,
-                now=due,
-                step=step,
-            )
+    def _follow_up(self, connection: Connection, one: Facts, began: datetime, now: datetime) -> None:
+        notice = one.notice
+        incident = incidents.get(connection, notice.incident_id) if notice.incident_id else None
+        if incident is None or notice.kind not in NEEDS_LINK:
+            return
+        case = Case(connection, one.account, now)
+        if incident.resolved_at is None:
+            if notice.kind is not NoticeKind.WRONG_ACCOUNT:
+                first = one.first.created_at if one.first else notice.created_at
+                start = incident.opened_at if notice.level == 0 else first
+                self.dispatch.remind(case, incident, notice, start, began)
+            if notice.kind in EVENTS:
+                self.dispatch.emit(case, EVENTS[notice.kind], incident, notice)
+        elif notice.kind in TELLS_OF_TROUBLE:
+            self._owe_good_news(connection, one, now)
 
-    def _owe_good_news(self, connection: Connection, notice: StoredNotice, incident: Incident | None) -> None:
+    def _owe_good_news(self, connection: Connection, one: Facts, now: datetime) -> None:
         """The repair was committed while this notice was on its way: its reader is told of it after all."""
+        incident = incidents.get(connection, one.notice.incident_id) if one.notice.incident_id else None
         if incident is not None and incident.resolution is Resolution.REPAIRED:
-            now = self.now()
-            notices.write(
-                connection,
-                subject=notice.subject,
-                incident_id=incident.id,
-                account_id=notice.account_id,
-                kind=NoticeKind.RESOLVED,
-                targets=(notice.target,),
-                due_at=now,
-                now=now,
-            )
+            self.dispatch.good_news(Case(connection, one.account, now), incident, one.notice)
 
     def _count(self, notice: StoredNotice, outcome: str) -> None:
         self.metrics.notices.labels(notice.target.channel, notice.kind, outcome).inc()
+
+
+def _contact(connection: Connection, notice: StoredNotice) -> Contact | None:
+    """Whose address the notice goes to, where that is on record."""
+    found = contacts.get(connection, notice.contact) if notice.contact else None
+    return None if found is None else found.contact
+
+
+def _question(account: StoredAccount, scope: profiles.Scope | None) -> Question:
+    named = scope if account.profile else None
+    return Question(
+        account.account.workspace, account.account.ref, account.account.platform, account.name, account.username,
+        account.profile, named.external_id if named else None, named.name if named else "",
+    )  # fmt: skip
+
+
+def _account_of(connection: Connection, notice: StoredNotice) -> StoredAccount:
+    account = accounts.by_id(connection, notice.account_id) if notice.account_id is not None else None
+    if account is None:
+        raise LookupError(f"notice {notice.id} is about an account that is not in the store")
+    return account
+
+
+def _first(connection: Connection, notice: StoredNotice, kinds: Sequence[NoticeKind]) -> StoredNotice | None:
+    """The notice that began the conversation in which this one stands, unless it is that one."""
+    for kind in kinds:
+        first_id = notices.notice_id(notice.subject, notice.target, kind, 0)
+        if first_id == notice.id:
+            return None
+        if (found := notices.get(connection, first_id)) is not None:
+            return found
+    return None
+
+
+def _ending(connection: Connection, going: Sequence[Facts]) -> Ending:
+    """Looks at the messages that began what is over now."""
+    firsts = {one.first.message_id: one.first for one in going if one.first is not None}
+    left = {message: notices.still_broken(connection, message) for message in firsts}
+    leading = going[0].first.message_id if going[0].first is not None else ""
+    over = tuple(
+        first.receipt for message, first in firsts.items() if message != leading and not left[message] and first.receipt
+    )
+    return Ending(sum(left.values()), not left.get(leading, 0), over)
+
+
+def _keep(
+    connection: Connection, sent: Sequence[StoredNotice], content: Content, now: datetime, first: StoredNotice | None
+) -> None:
+    """What will be sent is on disk before it is, and its link leads to all accounts that it names."""
+    notices.keep_content(connection, sent, content, now)
+    named = [one.incident_id for one in sent if one.incident_id]
+    if sent[0].kind in NEEDS_LINK and len(named) > 1:
+        incidents.cover(connection, incidents.link_id((first or sent[0]).id), named)
+
+
+def _going(batch: Batch, facts: Sequence[Facts], verdicts: Sequence[Send | Hold | Drop]) -> list[Facts]:
+    """Those of a batch that are sent now. What may have arrived already is repeated as it was, or not at all."""
+    going = [one for one, verdict in zip(facts, verdicts, strict=True) if isinstance(verdict, Send)]
+    return list(facts) if going and batch.leader.content is not None and batch.leader.may_have_arrived else going
+
+
+def _regrouped(connection: Connection, going: Sequence[Facts]) -> list[Facts]:
+    """Some of a message that nobody has got are no longer true: the others make a new one."""
+    fresh = notices.regroup(connection, [one.notice for one in going])
+    return [replace(one, notice=notice) for one, notice in zip(going, fresh, strict=True)]
+
+
+def _holding(one: Facts) -> Holding:
+    if one.situation.paused:
+        return Holding("paused")
+    return Holding("storm", one.incident.storm_id or "") if one.incident is not None else Holding("paused")
+
+
+def _decision(now: datetime, notice: StoredNotice, what: str, reason: str) -> Decision:
+    to = notice.contact or notice.target.key or "nobody"
+    return Decision(now, notice.account_id, f"{notice.kind} {what}", f"{to}: {reason}", notice.incident_id, notice.id)
+
+
+def _account_facts(one: Facts) -> AccountFacts:
+    account, incident = one.account.account, one.incident
+    return AccountFacts(
+        ref=account.ref,
+        platform=account.platform,
+        name=one.account.name,
+        username=one.account.username,
+        profile=(one.profile.name or one.account.profile) if one.profile and one.account.profile else None,
+        cause=incident.cause if incident else Cause.TOKEN,
+        unconfirmed=incident is not None and incident.confirmed_at is None,
+        broken_at=incident.broken_at if incident else one.notice.created_at,
+        resolved_at=incident.resolved_at if incident else None,
+        validity_days=account.validity_days,
+        repaired_at=one.repairs,
+    )

@@ -31,7 +31,12 @@ class Reporter:
             self._count(change)
             if change.moved:
                 self._tell(change)
-            if change.probe in URGENT:
+            if change.storm is not None:
+                log.warning(
+                    "storm.began", workspace=change.workspace, platform=change.platform, storm=change.storm.id,
+                    broken=change.storm.broken, accounts=change.storm.accounts,
+                )  # fmt: skip
+            if change.probe in URGENT or change.storm is not None or change.resume:
                 self.wake_prober(change.workspace)
             if change.notices:
                 self.wake_outbox()

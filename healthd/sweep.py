@@ -20,11 +20,13 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 from sqlalchemy import Connection
 
+from healthd.core.cadence import Cadence, retry_at
 from healthd.core.model import BROKEN, Lane, Observation, Signal, Source, State
 from healthd.engine import Change, Engine
 from healthd.metrics import Metrics
 from healthd.providers.allowance import Allowance
 from healthd.providers.base import (
+    BadAnswer,
     BulkHealth,
     Conflict,
     MissingScope,
@@ -36,11 +38,13 @@ from healthd.providers.base import (
     Starved,
     Unauthorized,
     Unavailable,
+    Unprocessable,
 )
 from healthd.providers.breaker import Breaker
-from healthd.store import accounts, housekeeping, profiles
+from healthd.store import accounts, housekeeping, pauses, profiles, storms
 from healthd.store.accounts import Known, Probe
 from healthd.store.database import Store, StoreUnavailable
+from healthd.store.pauses import Action, Turn
 from healthd.store.profiles import OWN, Scope
 from healthd.store.troubles import Trouble, trouble_id
 
@@ -65,8 +69,17 @@ TOLD_AT_ONCE = 50
 """Changes that are told before the event loop gets its turn."""
 STANDS_IN_THE_WAY = (Unauthorized, PaymentRequired, MissingScope, Unavailable, RateLimited)
 """Errors that are about the workspace or the API, not about the one account asked for."""
-QUESTIONS = ("bulk", "list", "health", "profiles", "mint")
+QUESTIONS = ("bulk", "list", "health", "profiles", "mint", "pause")
 """What an API is asked for."""
+STILL_BROKEN = frozenset({Signal.BAD_TOKEN, Signal.ERROR})
+"""What a sweep's row says of an account that posting to is to be paused."""
+TRYING = Cadence()
+"""How calls to pause and resume are repeated: as messages are."""
+TRY_LATER = timedelta(hours=1)
+"""The pause between two calls that have failed for a day, where they are repeated all the same."""
+POSTING_TIMEOUT = 0.75 * pauses.LEASE.total_seconds()
+UNKNOWN_OUTCOME = (Unavailable, BadAnswer)
+"""Failures of a call that may have had its effect all the same."""
 STARVED_AFTER = timedelta(minutes=10)
 """How long calls may wait for their turn before that is a trouble of its own."""
 
@@ -81,6 +94,8 @@ class Workspace:
     with_profiles: bool
     rng: random.Random
     urgent: asyncio.Event = field(default_factory=asyncio.Event)
+    posting: asyncio.Event = field(default_factory=asyncio.Event)
+    """Something may be paused or resumed."""
     inventory_wanted: bool = False
     troubled: set[str] = field(default_factory=lambda: set(QUESTIONS))
     """Questions whose answer may end a trouble on record: at first all, since an earlier process may have left some."""
@@ -89,6 +104,7 @@ class Workspace:
 
     def __post_init__(self) -> None:
         self.breaker = Breaker(self.rng)
+        self.posting_breaker = Breaker(self.rng)  # of its own: what only pausing meets does not keep us from looking
 
     @property
     def resting(self) -> bool:
@@ -127,6 +143,8 @@ class Sweep:
     policy: SweepPolicy
     now: Callable[[], datetime]
     heard: Callable[[Sequence[Change]], None]
+    has_mail: Callable[[], None] = lambda: None
+    """Told when notices were written that come from no change."""
 
     def __post_init__(self) -> None:
         self._scheduler = AsyncIOScheduler(timezone=UTC)
@@ -144,7 +162,8 @@ class Sweep:
             self._every(self.policy.inventory_interval, "inventory", self.inventory, workspace)
             self._spawn(self._keep_probing(workspace, URGENT))
             self._spawn(self._keep_probing(workspace, (Lane.ROTATION,)))
-        self._spawn(self._keep_timing_out())
+            self._spawn(self._keep_posting(workspace))
+        self._spawn(self._keep_time())
         self._every(timedelta(hours=1), "housekeeping", self._keep_house)
         self._every(timedelta(minutes=5), "allowances", self.watch_allowances)
         self._scheduler.start()
@@ -156,6 +175,7 @@ class Sweep:
         self._suspects.set()
         for workspace in self.workspaces.values():
             workspace.urgent.set()
+            workspace.posting.set()
         if self._running:
             _, late = await asyncio.wait(self._running, timeout=within)
             for task in late:
@@ -169,6 +189,7 @@ class Sweep:
         self._suspects.set()
         if workspace in self.workspaces:
             self.workspaces[workspace].urgent.set()
+            self.workspaces[workspace].posting.set()
 
     def _every(self, interval: timedelta, name: str, job: Callable[..., Awaitable[Any]], *args: Workspace) -> None:
         seconds = interval.total_seconds()
@@ -263,6 +284,7 @@ class Sweep:
             bulk = await workspace.provider.health_all(scope.ref or None)
         if not answer.understood:
             return []
+        await self._look_before_pausing(workspace, bulk)
         known = await self.store.read(accounts.known, workspace.name, scope.ref)
         # Off the loop: a million comparisons take a second.
         news = await asyncio.to_thread(lambda: [seen for seen in bulk.observations if self._is_news(known, seen)])
@@ -395,8 +417,19 @@ class Sweep:
         await self._tell(changes)
         return changes
 
+    async def judge_storms(self) -> None:
+        """Looks again at platforms whose accounts broke all at once."""
+        for storm, why in await self.store.run(self.engine.dispatch.judge_storms, self.now()):
+            log.warning("storm.over", workspace=storm.workspace, platform=storm.platform, storm=storm.id, reason=why)
+            self.has_mail()
+        for workspace in self.workspaces.values():
+            workspace.urgent.set()
+            workspace.posting.set()
+
     async def _keep_house(self) -> None:
         await self.store.run(housekeeping.prune, self.now())
+        if await self.store.run(self.engine.dispatch.try_again, self.now()):
+            self.has_mail()
 
     async def _keep_probing(self, workspace: Workspace, lanes: Sequence[Lane]) -> None:
         """Asks about due accounts for as long as the daemon runs. Urgent lanes and the rotation have a loop each, so
@@ -440,17 +473,121 @@ class Sweep:
         most = 1 if workspace.breaker.is_trying and not workspace.resting else ROTATION_AT_ONCE
         return await self.probe_due(workspace, self._allowed(workspace, lanes), most)
 
-    async def _keep_timing_out(self) -> None:
-        """Ends each suspicion when its time has run out."""
+    async def _look_before_pausing(self, workspace: Workspace, bulk: BulkHealth) -> None:
+        """Only a sweep tells whether somebody else has paused an account already."""
+        if workspace.name not in self.engine.auto_pause:
+            return
+        waiting = await self.store.read(pauses.to_be_paused, workspace.name)
+        if not waiting:
+            return
+        active = await asyncio.to_thread(
+            lambda: [
+                seen.ref
+                for seen in bulk.observations
+                if seen.ref in waiting and seen.paused is False and seen.signal in STILL_BROKEN
+            ]
+        )
+        if active:
+            await self.store.run(pauses.seen_active, workspace.name, active, bulk.asked_at)
+            workspace.posting.set()
+
+    async def _keep_posting(self, workspace: Workspace) -> None:
+        """Pauses and resumes, one call after the other, for as long as the daemon runs."""
+        if workspace.name not in self.engine.auto_pause:
+            with suppress(StoreUnavailable):  # an earlier process may have left a trouble that nothing would end
+                await self.note_trouble_over(workspace.name, "pause")
         while not self._stopping.is_set():
             rest = self.policy.longest_rest.total_seconds()
-            with suppress(StoreUnavailable):
-                due = await self.store.read(accounts.next_confirmation)
-                if due is not None and due <= self.now():
-                    await self._guarded("confirm_timeout", self.time_out)
-                    rest = SHORTEST_REST
-                elif due is not None:
-                    rest = min(rest, (due - self.now()).total_seconds())
+            try:
+                rest = await self._posting_round(workspace)
+            except StoreUnavailable as error:
+                log.warning("job.store_unavailable", job="posting", reason=str(error))
+            except Exception:
+                self.metrics.jobs_failed.labels("posting").inc()
+                log.exception("job.failed", job="posting", workspace=workspace.name)
+            await self._rest(workspace.posting, rest)
+
+    async def _posting_round(self, workspace: Workspace) -> float:
+        """Does what is due next. Returns for how many seconds nothing more can be done."""
+        longest = self.policy.longest_rest.total_seconds()
+        opens = max(workspace.breaker.opens_until, workspace.posting_breaker.opens_until)
+        pausing = workspace.name in self.engine.auto_pause
+        turn = await self.store.read(pauses.upcoming, workspace.name, self.now(), pausing=pausing)
+        if turn is None:
+            return longest
+        ahead = max((turn.wanted.due_at - self.now()).total_seconds(), opens - asyncio.get_running_loop().time())
+        if ahead > 0:
+            return min(longest, ahead)
+        return 0.0 if await self.change_posting(workspace) else SHORTEST_REST
+
+    async def change_posting(self, workspace: Workspace) -> bool:
+        """Makes the next call that is due to pause or resume an account; whether there was one."""
+        pausing = workspace.name in self.engine.auto_pause
+        turn = await self.store.run(pauses.claim, workspace.name, self.now(), pausing=pausing)
+        if turn is None:
+            return False
+        pause = turn.wanted.action is Action.PAUSE
+        call = workspace.provider.pause if pause else workspace.provider.resume
+        try:
+            async with asyncio.timeout(POSTING_TIMEOUT):
+                await call(turn.ref, turn.profile or None)
+        except TimeoutError:
+            await self._posting_failed(workspace, turn, Unavailable("the call did not get through in time"))
+        except ProviderError as error:
+            await self._posting_failed(workspace, turn, error)
+        else:
+            if pause:
+                await self.store.run(pauses.paused, turn, self.now())
+            else:
+                await self.store.run(pauses.resumed, turn, self.now(), pausing=pausing)
+            self._posting_said(turn, "ok", "account.posting_paused" if pause else "account.posting_resumed")
+            workspace.posting_breaker.worked()
+            await self.note_trouble_over(workspace.name, "pause")
+        return True
+
+    async def _posting_failed(self, workspace: Workspace, turn: Turn, error: ProviderError) -> None:
+        """What cannot be paused is given up for good reasons only, or after a day; a resume never: what we have paused
+        must not stay so.
+        """
+        now, wanted = self.now(), turn.wanted
+        pause, unknown = wanted.action is Action.PAUSE, isinstance(error, UNKNOWN_OUTCOME)
+        if isinstance(error, STANDS_IN_THE_WAY):
+            workspace.posting_breaker.failed(asyncio.get_running_loop().time())
+        if isinstance(error, MissingScope):
+            await self.note_trouble(workspace.name, error, "pause")
+        after = error.retry_after if isinstance(error, RateLimited) else None
+        again = retry_at(wanted.attempts, wanted.since, now, TRYING, workspace.rng, after)
+        if pause and not unknown and (again is None or isinstance(error, NotFound | Unprocessable)):
+            await self.store.run(pauses.give_up, turn, str(error), now)
+            self._posting_said(turn, "given_up", "account.posting_not_paused", str(error))
+            return
+        self.metrics.posting_changes.labels(workspace.name, wanted.action, error.kind).inc()
+        stuck = str(error) if again is None else None
+        again = again or now + TRY_LATER * workspace.rng.uniform(0.5, 1.0)
+        await self.store.run(pauses.postpone, turn, again, now, unknown=unknown, stuck=stuck)
+
+    def _posting_said(self, turn: Turn, outcome: str, event: str, reason: str | None = None) -> None:
+        wanted = turn.wanted
+        self.metrics.posting_changes.labels(wanted.workspace, wanted.action, outcome).inc()
+        tell = log.info if outcome == "ok" else log.warning
+        tell(event, workspace=wanted.workspace, account_id=turn.ref, platform=turn.platform, reason=reason)
+
+    async def _keep_time(self) -> None:
+        """Ends each suspicion when its time has run out, and judges each storm when it is due."""
+        deadlines: Sequence[tuple[str, Callable[[Connection], datetime | None], Callable[[], Awaitable[Any]]]] = (
+            ("confirm_timeout", accounts.next_confirmation, self.time_out),
+            ("storms", storms.next_judgement, self.judge_storms),
+        )
+        while not self._stopping.is_set():
+            rest = self.policy.longest_rest.total_seconds()
+            for name, next_one, job in deadlines:
+                with suppress(StoreUnavailable):
+                    due = await self.store.read(next_one)
+                    if due is not None and due <= self.now():
+                        await self._guarded(name, job)
+                        rest = SHORTEST_REST
+                    elif due is not None:
+                        rest = min(rest, (due - self.now()).total_seconds())
             await self._rest(self._suspects, rest)
 
     async def _rest(self, woken: asyncio.Event, seconds: float) -> None:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 from sqlalchemy import Connection, Row
 
+from healthd.core.contacts import Contact, format_days, format_quiet, format_zone
 from healthd.core.duration import in_words
-from healthd.core.model import State, Target
+from healthd.core.model import NoticeStatus, State, Target
+from healthd.core.routing import Level, Route, Routing
+from healthd.dispatch import Case
 from healthd.engine import Engine
-from healthd.store import accounts, incidents, notices
+from healthd.store import accounts, contacts, decisions, incidents, notices
 from healthd.store.accounts import StoredAccount
+from healthd.store.contacts import BadAddress, StoredContact
+from healthd.store.decisions import Decision
 from healthd.store.incidents import Incident
 from healthd.store.notices import StoredNotice
+from healthd.store.storms import Storm
 
 COLOURS = {
     State.HEALTHY: "green",
@@ -93,15 +100,33 @@ def incident_json(row: Row[Any]) -> dict[str, Any]:
     }
 
 
+UNDECIDED = frozenset({NoticeStatus.PENDING, NoticeStatus.SENDING, NoticeStatus.HELD})
+"""What will still happen; of what has happened the decisions tell."""
+
+
+def level_text(level: Level) -> str:
+    """``"ada, team-slack after 2 days (route 1)"``."""
+    names = ", ".join(one.contact or one.target.key for one in level.recipients)
+    when = f" after {in_words(level.after)}" if level.after else ""
+    return f"{names}{when} ({level.why})"
+
+
+def level_json(level: Level) -> dict[str, Any]:
+    """A level of the chain as a script sees it; ``after`` in seconds."""
+    recipients = [{"to": one.target.key, "contact": one.contact or None} for one in level.recipients]
+    return {"after": level.after.total_seconds(), "why": level.why, "recipients": recipients}
+
+
 @dataclass(frozen=True, slots=True)
 class Story:
     """All that is on record of one account."""
 
     stored: StoredAccount
-    targets: tuple[Target, ...]
+    plan: tuple[Level, ...]
     history: list[Row[Any]]
     incidents: list[Incident]
     notices: list[StoredNotice]
+    decisions: list[Decision]
     mints: list[Row[Any]]
 
     def moments(self) -> list[tuple[datetime, str, str]]:
@@ -120,21 +145,21 @@ class Story:
             if incident.resolved_at:
                 span = in_words(incident.resolved_at - incident.opened_at)
                 yield incident.resolved_at, f"incident {incident.resolution}", f"after {span}"
+        for decision in self.decisions:
+            by = f", by {decision.who}" if decision.who else ""
+            yield decision.at, decision.what, f"{decision.reason}{by}"
         for notice in self.notices:
-            reason = f": {notice.reason}" if notice.reason else ""
-            tries = f", {notice.attempts} attempts" if notice.attempts > 1 else ""
-            where = notice.target.key or "nobody"
-            yield (
-                notice.sent_at or notice.created_at,
-                f"{notice.kind} notice {notice.status}",
-                f"to {where}{tries}{reason}",
-            )
+            if notice.status in UNDECIDED:
+                reason = f": {notice.reason}" if notice.reason else ""
+                tries = f", {notice.attempts} attempts" if notice.attempts > 1 else ""
+                where = notice.contact or notice.target.key or "nobody"
+                yield notice.due_at, f"{notice.kind} {notice.status}", f"{where}{tries}{reason}"
         for mint in self.mints:
             yield mint.at, "reconnect button pressed", f"{mint.outcome}, from {mint.client}"
 
     def timeline(self) -> Table:
         account = self.stored.account
-        told = ", ".join(target.key for target in self.targets) or "nobody"
+        told = "; then ".join(map(level_text, self.plan)) or "nobody"
         name = f"{self.stored.name} · {account.platform} · {account.workspace}/{account.ref} · {account.state}"
         paused = " · paused" if account.paused else ""
         shown = table(
@@ -151,22 +176,160 @@ class Story:
     def as_json(self) -> dict[str, Any]:
         return {
             "account": accounts.as_json(self.stored),
-            "targets": [target.key for target in self.targets],
+            "plan": [level_json(level) for level in self.plan],
             "timeline": [{"at": at.isoformat(), "what": what, "detail": detail} for at, what, detail in self.moments()],
             "as_of": datetime.now(UTC).isoformat(),
         }
 
 
-def stories(connection: Connection, words: str, engine: Engine) -> list[Story]:
+def stories(connection: Connection, words: str, engine: Engine, now: datetime) -> list[Story]:
     """The stories of the accounts that a person means by these words."""
     return [
         Story(
             stored,
-            engine.targets(stored),
+            engine.dispatch.plan(Case(connection, stored, now)),
             incidents.history_of(connection, stored.id),
             incidents.of_account(connection, stored.id),
             notices.of_account(connection, stored.id),
+            decisions.of_account(connection, stored.id),
             incidents.mints_of_account(connection, stored.id),
         )
         for stored in accounts.find(connection, words)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """Who would be told if this account broke at ``now``: by level, and why somebody would wait or hear nothing."""
+
+    stored: StoredAccount
+    plan: tuple[Level, ...]
+    labels: dict[str, str]
+    contacts: dict[str, Contact]
+    bad: frozenset[Target]
+    now: datetime
+
+    def rows(self) -> Iterator[tuple[str, str, str, str, str]]:
+        """``(when, who, where, why, note)``."""
+        for number, level in enumerate(self.plan):
+            due = self.now + level.after
+            for one in level.recipients:
+                contact = self.contacts.get(one.contact)
+                opens_at = contact.hours.opens_at(due) if contact else due
+                note = "its messages come back: the next level is told instead" if one.target in self.bad else ""
+                if opens_at > due:
+                    note = f"quiet hours: waits until {moment(opens_at)} UTC"
+                when = f"after {in_words(level.after)}" if number else "at once"
+                yield when, contact.name if contact else "", one.target.key, level.why, note
+
+    def table(self) -> Table:
+        account = self.stored.account
+        labels = ", ".join(f"{name}={value}" for name, value in sorted(self.labels.items()))
+        shown = table(
+            "when", "who", "where", "why", "note",
+            title=Text(f"{self.stored.name} · {account.platform} · {account.workspace}/{account.ref}"),
+            caption=Text(f"labels: {labels}" if labels else ""),
+        )  # fmt: skip
+        for row in self.rows():
+            add_row(shown, *row)
+        if not self.plan:
+            add_row(shown, "never", "nobody", "", "no route matches, no owner is on record, no default is set", "")
+        return shown
+
+    def as_json(self) -> dict[str, Any]:
+        keys = ("when", "who", "where", "why", "note")
+        return {
+            "account": accounts.as_json(self.stored),
+            "labels": self.labels,
+            "levels": [level_json(level) for level in self.plan],
+            "told": [dict(zip(keys, row, strict=True)) for row in self.rows()],
+        }
+
+
+def dry_runs(connection: Connection, words: str, engine: Engine, now: datetime) -> list[DryRun]:
+    """What would happen to the accounts that a person means by these words."""
+    found = []
+    for stored in accounts.find(connection, words):
+        case = Case(connection, stored, now)
+        plan = engine.dispatch.plan(case)
+        everybody = [one for level in plan for one in level.recipients]
+        known = contacts.directory(connection, {one.contact for one in everybody if one.contact}).contacts
+        bad = contacts.bad_among(connection, [one.target for one in everybody])
+        _, labels = engine.dispatch.owners(case)
+        found.append(DryRun(stored, plan, dict(labels), dict(known), bad, now))
+    return found
+
+
+def routes_tree(routing: Routing) -> Tree:
+    """The routes in order, as they are asked."""
+    tree = Tree(Text("an account breaks"))
+    for number, route in enumerate(routing.routes, 1):
+        branch = tree.add(Text(f"route {number}: {_matchers(route)}", style="bold"))
+        for step in route.steps():
+            when = f"after {in_words(step.after)}" if step.after else "at once"
+            branch.add(Text(f"{when}: {', '.join(target.key for target in step.to)}"))
+        if not route.stop:
+            branch.add(Text("and the routes below as well", style="dim"))
+    rest = tree.add(Text("no route matches" if routing.routes else "always", style="bold"))
+    rest.add(Text(f"its owners on record, level after level, {in_words(routing.escalate_after)} apart"))
+    rest.add(Text(f"then: {', '.join(target.key for target in routing.default) or 'nobody'}"))
+    return tree
+
+
+def _matchers(route: Route) -> str:
+    named = (
+        ("workspace", route.workspace), ("platform", route.platform), ("account", route.account),
+        ("profile", route.profile),
+    )  # fmt: skip
+    said = [f"{name} is {' or '.join(sorted(values))}" for name, values in named if values]
+    said += [f"label {name} is {value}" for name, value in route.labels]
+    return " and ".join(said) or "every account"
+
+
+def storms_table(found: Sequence[Storm]) -> Table:
+    shown = table("storm", "workspace", "platform", "began (UTC)", "broken", "of", "ended (UTC)", "how it ended")
+    for one in sorted(found, key=lambda storm: storm.ended_at is not None):
+        add_row(
+            shown, one.id, one.workspace, one.platform, moment(one.began_at), str(one.broken), str(one.accounts),
+            moment(one.ended_at) or "lasts", one.outcome or "",
+        )  # fmt: skip
+    return shown
+
+
+def storm_json(one: Storm) -> dict[str, Any]:
+    """Times in ISO 8601."""
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(one).items()}
+
+
+def contacts_table(found: Sequence[StoredContact]) -> Table:
+    shown = table("contact", "name", "reached at", "zone", "quiet hours", "days", "language", "from", "wrong")
+    for one in found:
+        contact = one.contact
+        add_row(
+            shown, contact.key, contact.name, ", ".join(target.key for target in contact.addresses),
+            format_zone(contact.hours.zone) or "UTC", format_quiet(contact.hours.quiet),
+            format_days(contact.hours.days), contact.language, one.source, "; ".join(one.wrong),
+        )  # fmt: skip
+    return shown
+
+
+def contact_json(one: StoredContact) -> dict[str, Any]:
+    contact = one.contact
+    return {
+        "key": contact.key,
+        "name": contact.name,
+        "addresses": [target.key for target in contact.addresses],
+        "zone": format_zone(contact.hours.zone) or "UTC",
+        "quiet_hours": format_quiet(contact.hours.quiet),
+        "working_days": format_days(contact.hours.days),
+        "language": contact.language,
+        "source": one.source,
+        "wrong": list(one.wrong),
+    }
+
+
+def bounced_table(found: Sequence[BadAddress]) -> Table:
+    shown = table("address", "since (UTC)", "reason", "who said so")
+    for bad in found:
+        add_row(shown, bad.target.key, moment(bad.since), bad.reason, bad.source)
+    return shown

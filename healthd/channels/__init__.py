@@ -9,6 +9,9 @@ from pydantic import Field
 from healthd.channels.anything_else import AppriseSettings
 from healthd.channels.email import EmailSettings
 from healthd.channels.slack import SlackSettings
+from healthd.channels.webhook import WebhookSettings
 
-ChannelSettings = Annotated[EmailSettings | SlackSettings | AppriseSettings, Field(discriminator="type")]
+ChannelSettings = Annotated[
+    EmailSettings | SlackSettings | AppriseSettings | WebhookSettings, Field(discriminator="type")
+]
 """The settings of any channel, told apart by ``type``. Each has ``validate_address`` and ``open``."""

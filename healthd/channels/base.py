@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Protocol
 
 from healthd.core.model import Cause, NoticeKind, Target
@@ -27,11 +27,42 @@ Receipt = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
+class AccountFacts:
+    """One account that a message tells of. ``profile`` is the profile's name; ``failed_posts`` how many posts are known
+    to have failed because of this; ``repaired_at`` the earlier repairs, oldest first, where they are the point.
+    """
+
+    ref: str
+    platform: str
+    name: str
+    username: str | None
+    profile: str | None
+    cause: Cause
+    unconfirmed: bool
+    broken_at: datetime
+    resolved_at: datetime | None = None
+    validity_days: int | None = None
+    failed_posts: int = 0
+    repaired_at: tuple[datetime, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Whom a message is for: ``name`` is empty where only an address is known, ``language`` a code such as ``"de"``."""
+
+    name: str = ""
+    language: str = "en"
+    zone: tzinfo = UTC
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """The facts that a message tells. All text has passed ``core.text.clean``; times are aware UTC.
 
-    ``link`` is ``LINK`` or ``None`` where no link belongs into the message. ``link_minutes`` is set where the link is
-    the provider's own and lives only that long (``link.mode = "direct"``).
+    ``accounts`` are those of the message, the longest broken first, and ``more`` how many others there are that it does
+    not list. ``also_told`` names who else heard of it. ``left`` is how many accounts of the same message are broken
+    still when some are repaired. ``link`` is ``LINK`` or ``None`` where no link belongs into the message.
+    ``link_minutes`` is set where the link is the provider's own and lives only that long (``link.mode = "direct"``).
     """
 
     id: str
@@ -39,19 +70,20 @@ class Notice:
     step: int
     target: Target
     workspace: str
-    platform: str
-    account_ref: str
-    account_name: str
-    account_username: str | None
-    profile: str | None
-    cause: Cause
-    unconfirmed: bool
-    broken_at: datetime
+    accounts: tuple[AccountFacts, ...]
     created_at: datetime
-    resolved_at: datetime | None = None
-    validity_days: int | None = None
+    more: int = 0
+    left: int = 0
+    also_told: tuple[str, ...] = ()
+    reader: Reader = Reader()
     link: str | None = LINK
     link_minutes: int | None = None
+    by_hand: str = ""
+    """Where a person gets to the same place without our link. A mail that asks for a log-in must offer such a way."""
+
+    @property
+    def total(self) -> int:
+        return len(self.accounts) + self.more
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +104,45 @@ class TroubleNotice:
     created_at: datetime
     request_id: str | None = None
     ended_at: datetime | None = None
+    reader: Reader = Reader()
 
     @property
     def link(self) -> None:
         """Nothing that a link could repair."""
+
+
+@dataclass(frozen=True, slots=True)
+class StormNotice:
+    """For the operator: ``broken`` of a workspace's ``accounts`` on one platform broke within ``window``. Once it is
+    over ``ended_at`` and ``outcome`` (why, or who decided) are set, and ``still_broken`` counts those whose people are
+    told now.
+    """
+
+    id: str
+    kind: NoticeKind
+    target: Target
+    workspace: str
+    platform: str
+    broken: int
+    accounts: int
+    window: timedelta
+    longest: timedelta
+    since: datetime
+    created_at: datetime
+    storm: str = ""
+    """Its id, for ``healthd storms release`` and ``cancel``."""
+    still_broken: int = 0
+    outcome: str = ""
+    ended_at: datetime | None = None
+    reader: Reader = Reader()
+
+    @property
+    def link(self) -> None:
+        """Nothing that a link could repair."""
+
+
+Message = Notice | TroubleNotice | StormNotice
+"""What a channel can put into words. A ``CHRONIC`` notice is a ``Notice`` whose one account has ``repaired_at``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +161,24 @@ class Delivery:
     created_at: datetime
     thread: str | None = None
     first: Receipt | None = None
+    all_over: bool = True
+    """For good news: whether nothing of the first message is broken any more, so that it may be rewritten."""
+    also_over: tuple[Receipt, ...] = ()
+    """For good news: receipts of other first messages of which nothing is broken any more, either."""
 
 
 class Retry(Exception):
     """Not handed over, or nobody knows; try again, ``after`` that many seconds if the other side said so.
 
-    ``reason`` is for operators and must hold no secret, address or link.
+    ``reason`` is for operators and must hold no secret, address or link. ``unknown``: the message may have arrived all
+    the same, as when an answer was lost; then its reader is told of the end as well.
     """
 
-    def __init__(self, reason: str, after: float | None = None) -> None:
+    def __init__(self, reason: str, after: float | None = None, *, unknown: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.after = after
+        self.unknown = unknown
 
 
 class Dead(Exception):
@@ -119,7 +192,7 @@ class Dead(Exception):
 class Channel(Protocol):
     """A configured way to reach people."""
 
-    def render(self, notice: Notice | TroubleNotice) -> Content:
+    def render(self, notice: Message) -> Content:
         """The message for this notice. Pure."""
 
     async def send(self, delivery: Delivery) -> Receipt:

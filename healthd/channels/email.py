@@ -7,17 +7,17 @@ import hashlib
 import html
 import re
 import ssl
-import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from healthd.channels.base import LONGEST, Content, Dead, Delivery, Notice, Receipt, Retry, TroubleNotice, fill
-from healthd.channels.wording import tell
+from healthd.channels.base import LONGEST, Content, Dead, Delivery, Message, Receipt, Retry, fill
+from healthd.channels.wording import Wording, plain
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
@@ -80,6 +80,7 @@ class EmailSettings(BaseModel):
     ca_file: Path | None = None
     timeout: float = Field(default=90.0, gt=0, le=LONGEST)
     """Seconds for one message from dialling to the final answer, which RFC 1047 advises to wait for patiently."""
+    min_severity: Literal["info", "warning", "error", "critical"] = "info"
 
     @field_validator("sender", "reply_to")
     @classmethod
@@ -114,8 +115,8 @@ class EmailSettings(BaseModel):
             raise ValueError("a mail channel needs a recipient: write it as mail:ada@acme.example")
         parse_address(address)
 
-    def open(self) -> Email:
-        return Email(self)
+    def open(self, wording: Wording | None = None) -> Email:
+        return Email(self, wording or plain())
 
 
 def _is_loopback(host: str) -> bool:
@@ -127,31 +128,15 @@ def _is_loopback(host: str) -> bool:
 class Email:
     """Meets ``Channel``."""
 
-    def __init__(self, settings: EmailSettings) -> None:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape  # noqa: PLC0415
-
+    def __init__(self, settings: EmailSettings, wording: Wording) -> None:
         self._settings = settings
+        self._wording = wording
         self._port = settings.port or _PORTS[settings.security]
         self._tls = None if settings.security == "none" else ssl.create_default_context(cafile=settings.ca_file)
-        templates = Environment(
-            loader=FileSystemLoader(Path(__file__).with_name("templates")),
-            autoescape=select_autoescape(["html.j2"]),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-        )
-        templates.filters["wrap"] = _wrap
-        self._text = templates.get_template("mail.txt.j2")
-        self._html = templates.get_template("mail.html.j2")
 
-    def render(self, notice: Notice | TroubleNotice) -> Content:
-        words = tell(notice)
-        return {
-            "subject": words.subject,
-            "text": self._text.render(words=words, link=notice.link),
-            "html": self._html.render(words=words, link=notice.link),
-        }
+    def render(self, notice: Message) -> Content:
+        mail = self._wording.mail(notice)
+        return {"subject": mail.subject, "text": mail.text, "html": mail.html}
 
     async def send(self, delivery: Delivery) -> Receipt:
         try:
@@ -160,14 +145,14 @@ class Email:
         except ValueError as error:
             # Its text may quote what it could not take, and trying again would not change that.
             raise Dead(f"the message cannot be written as mail ({type(error).__name__})") from None
-        async with self._connected() as server:
-            await server.sendmail(parse_mailbox(self._settings.sender)[1], [recipient], message)
+        async with self._connected() as exchange:
+            await exchange.hand_over(parse_mailbox(self._settings.sender)[1], recipient, message)
         return {"message_id": _message_id(delivery.notice_id, self._settings)}
 
     async def check(self) -> str:
-        async with self._connected() as server:
-            await server.noop()
-            tls = server.get_transport_info("ssl_object")
+        async with self._connected() as exchange:
+            await exchange.server.noop()
+            tls = exchange.server.get_transport_info("ssl_object")
         settings = self._settings
         secured = f"{tls.version()}, certificate valid" if tls is not None else "without TLS"
         login = "log-in accepted" if settings.username is not None else "no log-in configured"
@@ -177,7 +162,7 @@ class Email:
         """Nothing is kept open between messages."""
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[aiosmtplib.SMTP]:
+    async def _connected(self) -> AsyncIterator[_Exchange]:
         """A server ready for one exchange within the deadline. What goes wrong comes out as ``Retry`` or ``Dead``."""
         import aiosmtplib  # noqa: PLC0415
 
@@ -192,17 +177,35 @@ class Email:
             password=settings.password.get_secret_value() if settings.password is not None else None,
             timeout=settings.timeout,
         )
+        exchange = _Exchange(server)
         try:
             async with asyncio.timeout(settings.timeout):
                 await server.connect(timeout=min(settings.timeout, _CONNECT_TIMEOUT))
-                yield server
+                yield exchange
             # What was said before stands, even to a server that does not take its leave.
             with suppress(aiosmtplib.SMTPException, OSError):
                 await server.quit(timeout=_QUIT_TIMEOUT)
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            raise _verdict(error, settings) from None
+            raise _verdict(error, settings, in_the_open=exchange.in_the_open) from None
         finally:
             server.close()
+
+
+@dataclass
+class _Exchange:
+    """One conversation. ``in_the_open`` while a message is under way and the server has not said what became of it."""
+
+    server: aiosmtplib.SMTP
+    in_the_open: bool = False
+
+    async def hand_over(self, sender: str, recipient: str, message: bytes) -> None:
+        server = self.server
+        sizes = [f"size={len(message)}"] if server.supports_extension("size") else []
+        await server.mail(sender, options=sizes)
+        await server.rcpt(recipient)
+        self.in_the_open = True
+        await server.data(message)
+        self.in_the_open = False
 
 
 def compose(settings: EmailSettings, delivery: Delivery, recipient: str) -> bytes:
@@ -227,7 +230,7 @@ def compose(settings: EmailSettings, delivery: Delivery, recipient: str) -> byte
     message["X-Auto-Response-Suppress"] = "All"
     # Quoted-printable keeps the message in ASCII with short lines, whatever the server can do.
     message.set_content(fill(content["text"], link), cte="quoted-printable")
-    message.add_alternative(fill(content["html"], link, _escape_html), subtype="html", cte="quoted-printable")
+    message.add_alternative(fill(content["html"], link, escape_html), subtype="html", cte="quoted-printable")
     message.set_boundary(f"healthd-{hashlib.sha256(delivery.notice_id.encode()).hexdigest()[:32]}")
     data = message.as_bytes()
     _expect_headers(data, message)
@@ -258,24 +261,19 @@ def _expect_headers(data: bytes, message: EmailMessage) -> None:
         raise ValueError("the message came out with other headers than were set")
 
 
-def _escape_html(link: str) -> str:
+def escape_html(link: str) -> str:
+    """The link as it stands in an attribute or a text of HTML."""
     return html.escape(link, quote=True)
 
 
-def _wrap(text: str, indent: int = 0) -> str:
-    """Paragraphs of a plain text mail: 72 columns, and nothing torn apart that a reader may want to copy."""
-    lines = textwrap.wrap(text, 72 - indent, break_long_words=False, break_on_hyphens=False)
-    return ("\n" + " " * indent).join(lines)
-
-
-def _verdict(error: Exception, settings: EmailSettings) -> Retry | Dead:
+def _verdict(error: Exception, settings: EmailSettings, *, in_the_open: bool) -> Retry | Dead:
     """What an error means for the message. Answers of servers often quote the address, so only their codes are kept."""
     import aiosmtplib as smtp  # noqa: PLC0415
 
     host = settings.host
     match error:
-        case smtp.SMTPRecipientsRefused(recipients=[refusal, *_]):
-            return _refused("the recipient", refusal.code, refusal.message)
+        case smtp.SMTPRecipientRefused():
+            return _refused("the recipient", error.code, error.message)
         case smtp.SMTPDataError():
             return _refused("the message", error.code, error.message)
         case smtp.SMTPAuthenticationError():
@@ -292,7 +290,7 @@ def _verdict(error: Exception, settings: EmailSettings) -> Retry | Dead:
             reason = f"no connection to {host}, or it was lost ({_os_error(error)})"
         case _:
             reason = f"{host} does not offer what is configured: check security, username and password"
-    return Retry(reason)
+    return Retry(reason, unknown=in_the_open)
 
 
 _SIGN_IN_FIRST = frozenset({530, 534, 535, 538})

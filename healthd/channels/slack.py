@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from healthd.channels.base import LONGEST, Content, Dead, Delivery, Notice, Receipt, Retry, TroubleNotice, fill
-from healthd.channels.wording import Fact, Tone, Words, tell
-from healthd.core.model import GOOD_NEWS
+from healthd.channels.base import LONGEST, Content, Dead, Delivery, Message, Receipt, Retry, fill
+from healthd.channels.sentences import joined
+from healthd.channels.wording import Fact, Row, Tone, Wording, Words, plain
+from healthd.core.model import GOOD_NEWS, NoticeKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import httpx2
-    from slack_sdk.models.blocks import Block, MarkdownTextObject, PlainTextObject
+    from slack_sdk.models.blocks import Block, ButtonElement, MarkdownTextObject, PlainTextObject
 
 _URL = re.compile(r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]+)(?::(?P<port>\d{1,5}))?(?P<path>/[\x21-\x7e]*)")
 _TOKEN = re.compile(r"(xoxe\.)?xoxb-[\x21-\x7e]+")
 _CHANNEL = re.compile(r"[#@]?[\w.-]{1,80}")
+_SECRET = re.compile(r"[A-Za-z0-9]{16,128}")
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 
 
@@ -37,10 +39,13 @@ class SlackSettings(BaseModel):
     token: SecretStr | None = None
     channel: str | None = None
     webhook_url: SecretStr | None = None
+    signing_secret: SecretStr | None = None
+    """With it, the app's interactivity endpoint is ours: messages get buttons to take a case on and to put it off."""
     api_url: str = "https://slack.com/api/"
     webhook_hosts: tuple[str, ...] = ("hooks.slack.com", "hooks.slack-gov.com")
     timeout: float = Field(default=15.0, gt=0, le=LONGEST)
     """Seconds for one message."""
+    min_severity: Literal["info", "warning", "error", "critical"] = "info"
 
     @field_validator("token")
     @classmethod
@@ -56,6 +61,13 @@ class SlackSettings(BaseModel):
             _check_channel(value)
         return value
 
+    @field_validator("signing_secret")
+    @classmethod
+    def _signing(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _SECRET.fullmatch(value.get_secret_value()):
+            raise ValueError("this is no signing secret: copy it from Basic Information, App Credentials")
+        return value
+
     @field_validator("api_url")
     @classmethod
     def _api(cls, value: str) -> str:
@@ -69,6 +81,8 @@ class SlackSettings(BaseModel):
             raise ValueError("set either token (with channel), or webhook_url")
         if self.webhook_url is None:
             return self
+        if self.signing_secret is not None:
+            raise ValueError("buttons need an app with a token: leave signing_secret out, or set token instead")
         if self.channel is not None:
             raise ValueError("an incoming webhook posts to the one channel it was made for: leave channel out")
         match = _URL.fullmatch(self.webhook_url.get_secret_value())
@@ -89,8 +103,8 @@ class SlackSettings(BaseModel):
         elif self.channel is None:
             raise ValueError("say where to post: set the channel's `channel`, or write the route as name:#alerts")
 
-    def open(self) -> ByToken | ByWebhook:
-        return ByWebhook(self) if self.token is None else ByToken(self)
+    def open(self, wording: Wording | None = None) -> ByToken | ByWebhook:
+        return ByWebhook(self, wording or plain()) if self.token is None else ByToken(self, wording or plain())
 
 
 def _is_safe(url: re.Match[str]) -> bool:
@@ -105,23 +119,33 @@ def _check_channel(channel: str) -> None:
         raise ValueError(f"{channel!r} is no Slack channel: write its id, such as C0123ABCD, or its name, as #alerts")
 
 
+def rendered(wording: Wording, message: Message, *, interactive: bool) -> Content:
+    """The message as Slack's blocks; ``interactive``: with the buttons that our own endpoint answers."""
+    words = wording.tell(message)
+    identity = message.id if interactive and message.kind in _ANSWERABLE else None
+    content = {"text": _escape(words.headline), "blocks": _json(_blocks(words, message.link, identity))}
+    if message.kind in GOOD_NEWS:
+        content["reply"] = _json(_short(words))
+    return content
+
+
 class _Slack:
     """What both ways share: the look of a message, and a client that waits no longer than it may."""
 
-    def __init__(self, settings: SlackSettings, headers: Mapping[str, str]) -> None:
+    def __init__(self, settings: SlackSettings, wording: Wording, headers: Mapping[str, str]) -> None:
         import httpx2  # noqa: PLC0415
 
         # It logs the address of every request, and an incoming webhook's address is its secret.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
         self._timeout = settings.timeout
-        self._client = httpx2.AsyncClient(headers=headers, timeout=settings.timeout, follow_redirects=False)
+        self._wording = wording
+        self._interactive = settings.signing_secret is not None
+        # A connection that never came about is told apart from an answer that did not come.
+        waits = httpx2.Timeout(settings.timeout, connect=settings.timeout * _CONNECT_SHARE)
+        self._client = httpx2.AsyncClient(headers=headers, timeout=waits, follow_redirects=False)
 
-    def render(self, notice: Notice | TroubleNotice) -> Content:
-        words = tell(notice)
-        content = {"text": _escape(words.headline), "blocks": _json(_blocks(words, notice.link))}
-        if notice.kind in GOOD_NEWS:
-            content["reply"] = _json(_short(f"{words.headline}. {words.happened}"))
-        return content
+    def render(self, notice: Message) -> Content:
+        return rendered(self._wording, notice, interactive=self._interactive)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -133,7 +157,7 @@ class _Slack:
             async with asyncio.timeout(self._timeout):
                 yield
         except TimeoutError:
-            raise Retry(_TOO_SLOW) from None
+            raise Retry(_TOO_SLOW, unknown=True) from None
 
     async def _post(self, url: str, body: Mapping[str, Any]) -> httpx2.Response:
         """The answer to one request, unless it says *later*."""
@@ -141,10 +165,12 @@ class _Slack:
 
         try:
             answer = await self._client.post(url, json=body)
-        except httpx2.TimeoutException:
-            raise Retry(_TOO_SLOW) from None
-        except httpx2.HTTPError as error:
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             raise Retry(f"Slack could not be reached ({type(error).__name__})") from None
+        except httpx2.TimeoutException:
+            raise Retry(_TOO_SLOW, unknown=True) from None
+        except httpx2.HTTPError as error:
+            raise Retry(f"the connection to Slack was lost ({type(error).__name__})", unknown=True) from None
         if answer.status_code == 429:
             raise Retry("Slack asks for a pause (429)", after=_seconds(answer.headers.get("retry-after")))
         if answer.status_code >= 500 or answer.is_redirect:
@@ -155,8 +181,8 @@ class _Slack:
 class ByWebhook(_Slack):
     """Meets ``Channel``. Slack gives no id back, so its messages stand alone and a repeat after a crash is possible."""
 
-    def __init__(self, settings: SlackSettings) -> None:
-        super().__init__(settings, {})
+    def __init__(self, settings: SlackSettings, wording: Wording) -> None:
+        super().__init__(settings, wording, {})
         assert settings.webhook_url is not None  # noqa: S101
         self._url = settings.webhook_url.get_secret_value()
 
@@ -176,11 +202,11 @@ class ByWebhook(_Slack):
 
 
 class ByToken(_Slack):
-    """Meets ``Channel``. An incident is one thread, and its first message is edited when all is well again."""
+    """Meets ``Channel``. An incident is one thread, and its first message is edited once all is well again."""
 
-    def __init__(self, settings: SlackSettings) -> None:
+    def __init__(self, settings: SlackSettings, wording: Wording) -> None:
         assert settings.token is not None  # noqa: S101
-        super().__init__(settings, {"Authorization": f"Bearer {settings.token.get_secret_value()}"})
+        super().__init__(settings, wording, {"Authorization": f"Bearer {settings.token.get_secret_value()}"})
         self._api = settings.api_url
         self._channel = settings.channel or ""
 
@@ -194,7 +220,11 @@ class ByToken(_Slack):
         if not channel or not thread:
             return await self._say(_message(delivery, "blocks"), delivery.target.address or self._channel)
         if delivery.kind in GOOD_NEWS:
-            await self._rewrite(_message(delivery, "blocks") | {"channel": channel, "ts": thread})
+            ended = [first] if delivery.all_over else []
+            for message in (*ended, *delivery.also_over):
+                if message.get("channel") and message.get("ts"):
+                    place = {"channel": message["channel"], "ts": message["ts"]}
+                    await self._rewrite(_message(delivery, "blocks") | place)
             return await self._say(_message(delivery, "reply"), channel, thread)
         return await self._say(_message(delivery, "blocks") | {"reply_broadcast": True}, channel, thread)
 
@@ -237,6 +267,7 @@ class ByToken(_Slack):
         return {key: value for key, value in said.items() if key != "error"}
 
 
+_CONNECT_SHARE = 0.8
 _TOO_SLOW = "Slack did not answer in time"
 
 _FINAL = frozenset({400, 403, 404, 410})
@@ -295,28 +326,56 @@ def _message(delivery: Delivery, part: str) -> dict[str, Any]:
 
 
 _MARKS = {Tone.BROKEN: "🔴", Tone.SOON: "🟠", Tone.FIXED: "✅"}
+_ANSWERABLE = frozenset({NoticeKind.OPENED, NoticeKind.REMINDER, NoticeKind.ESCALATED, NoticeKind.WRONG_ACCOUNT})
+"""What somebody can take on, or put off."""
+_MOST_FIELDS = 10
 
 
-def _blocks(words: Words, link: str | None) -> list[Block]:
+def _blocks(words: Words, link: str | None, answerable: str | None) -> list[Block]:
+    """``answerable``: the id of the notice that its reader may take on by a button."""
     from slack_sdk.models import blocks as kit  # noqa: PLC0415
 
-    says = "\n\n".join(filter(None, (words.happened, words.consequence, words.todo)))
+    says = "\n\n".join(filter(None, (joined((words.happened, words.consequence)), words.todo, *words.advice)))
     blocks: list[Block] = [
         kit.HeaderBlock(text=_plain(f"{_MARKS[words.tone]} {words.headline}", 150)),
-        kit.SectionBlock(text=_plain(says, 3000), fields=[_field(fact) for fact in words.facts]),
+        kit.SectionBlock(text=_plain(says, 3000), fields=[_field(fact) for fact in words.facts[:_MOST_FIELDS]]),
+        *(_row(row) for row in words.short_rows if words.several),
     ]
-    if words.button and link is not None:
-        button = kit.ButtonElement(text=_plain(words.button, 75), url=link, action_id="reconnect", style="primary")
-        blocks.append(kit.ActionsBlock(elements=[button]))
-    small = " ".join(filter(None, (f"{words.status}.", words.link_note, words.by_hand)))
+    if words.more_short:
+        blocks.append(kit.ContextBlock(elements=[_plain(words.more_short, 2000)]))
+    blocks += [kit.SectionBlock(text=_plain(f"{one.label}\n{one.value}", 3000)) for one in words.commands]
+    if buttons := _buttons(words, link, answerable):
+        blocks.append(kit.ActionsBlock(elements=buttons))
+    small = " · ".join(filter(None, (words.status, joined((words.link_note, words.by_hand)))))
     blocks.append(kit.ContextBlock(elements=[_plain(small, 2000)]))
     return blocks
 
 
-def _short(text: str) -> list[Block]:
+def _row(row: Row) -> Block:
     from slack_sdk.models import blocks as kit  # noqa: PLC0415
 
-    return [kit.SectionBlock(text=_plain(f"{_MARKS[Tone.FIXED]} {text}", 3000))]
+    about = " · ".join((row.platform, *row.notes[1:]))
+    fields = [_plain(about, 2000), *([_field(row.when)] if row.when else ())]
+    return kit.SectionBlock(text=_plain(row.title, 3000), fields=fields)
+
+
+def _buttons(words: Words, link: str | None, answerable: str | None) -> list[ButtonElement]:
+    from slack_sdk.models import blocks as kit  # noqa: PLC0415
+
+    buttons = []
+    if words.button and link is not None:
+        text = _plain(words.button, 75)
+        buttons.append(kit.ButtonElement(text=text, url=link, action_id="reconnect", style="primary"))
+    if answerable is not None:
+        for action, said in (("acknowledge", words.acknowledge), ("snooze", words.snooze)):
+            buttons.append(kit.ButtonElement(text=_plain(said, 75), action_id=action, value=answerable))
+    return buttons
+
+
+def _short(words: Words) -> list[Block]:
+    from slack_sdk.models import blocks as kit  # noqa: PLC0415
+
+    return [kit.SectionBlock(text=_plain(f"{_MARKS[Tone.FIXED]} {words.headline}\n{words.happened}", 3000))]
 
 
 def _plain(text: str, limit: int) -> PlainTextObject:
@@ -340,7 +399,7 @@ def _field(fact: Fact) -> PlainTextObject | MarkdownTextObject:
         return _plain(f"{fact.label}\n{fact.value}", 2000)
     # The one piece of markup, made of our own words only: each reader sees the moment in their own time zone.
     local = f"<!date^{int(fact.at.timestamp())}^{{date_short_pretty}}, {{time}}|{_escape(fact.value)}>"
-    return MarkdownTextObject(text=f"{fact.label}\n{local}", verbatim=True)
+    return MarkdownTextObject(text=f"{_escape(fact.label)}\n{local}", verbatim=True)
 
 
 def _json(blocks: list[Block]) -> str:

@@ -23,6 +23,11 @@ def platform_label(platform: str) -> str:
     return platform if platform in PLATFORMS else OTHER_PLATFORM
 
 
+def family_of(platform: str) -> str:
+    """The login behind the platform: its own name where it shares its login with no other."""
+    return LOGIN_FAMILIES.get(platform, platform)
+
+
 def login_family(platform: str) -> frozenset[str]:
     """The platforms that share this one's login, itself among them."""
     family = LOGIN_FAMILIES.get(platform)
@@ -187,15 +192,58 @@ class NoticeKind(StrEnum):
 
     OPENED = "opened"
     REMINDER = "reminder"
+    ESCALATED = "escalated"
+    """The next one in the chain hears of it, because it is still broken."""
+    WRONG_ACCOUNT = "wrong_account"
+    """Who pressed the button connected another account than the one that is broken."""
     RESOLVED = "resolved"
     EXPIRING = "expiring"
     TROUBLE = "trouble"
     """For the operator: something stands between healthd and a workspace's API."""
     TROUBLE_OVER = "trouble_over"
+    STORM = "storm"
+    """For the operator: so many accounts of a platform broke at once that people's notices are held."""
+    STORM_OVER = "storm_over"
+    CHRONIC = "chronic"
+    """For the operator, in place of the person: repaired again and again, and broken again and again."""
+    EVENT = "event"
+    """For a machine: an outgoing webhook, written with its payload."""
 
 
-GOOD_NEWS = frozenset({NoticeKind.RESOLVED, NoticeKind.TROUBLE_OVER})
+GOOD_NEWS = frozenset({NoticeKind.RESOLVED, NoticeKind.TROUBLE_OVER, NoticeKind.STORM_OVER})
 """What ends a conversation: true whenever it is read, and owed to everybody who was told of the trouble."""
+
+TELLS_OF_TROUBLE = frozenset({NoticeKind.OPENED, NoticeKind.ESCALATED})
+"""What begins a person's conversation about an incident: whoever was handed one of these is told of its end."""
+
+FOR_OPERATORS = frozenset(
+    {NoticeKind.TROUBLE, NoticeKind.TROUBLE_OVER, NoticeKind.STORM, NoticeKind.STORM_OVER, NoticeKind.CHRONIC}
+)
+
+
+class Severity(IntEnum):
+    """How much a notice matters; a channel may ask to be spared the lesser ones."""
+
+    INFO = 0
+    WARNING = 1
+    ERROR = 2
+    CRITICAL = 3
+
+
+SEVERITIES = {
+    NoticeKind.RESOLVED: Severity.INFO,
+    NoticeKind.TROUBLE_OVER: Severity.INFO,
+    NoticeKind.STORM_OVER: Severity.INFO,
+    NoticeKind.EVENT: Severity.INFO,
+    NoticeKind.EXPIRING: Severity.WARNING,
+    NoticeKind.WRONG_ACCOUNT: Severity.WARNING,
+    NoticeKind.OPENED: Severity.ERROR,
+    NoticeKind.REMINDER: Severity.ERROR,
+    NoticeKind.CHRONIC: Severity.ERROR,
+    NoticeKind.TROUBLE: Severity.ERROR,
+    NoticeKind.ESCALATED: Severity.CRITICAL,
+    NoticeKind.STORM: Severity.CRITICAL,
+}
 
 
 class NoticeStatus(StrEnum):

@@ -62,11 +62,15 @@ class Inbox:
         return caught
 
     def find(self, words: str, *, way: str | None = None, since: int = 0) -> list[Caught]:
-        """Messages whose subject holds these words, among those after number ``since``."""
+        """Messages that hold these words, among those after number ``since``. One message may be about several
+        accounts, and then its subject names none.
+        """
         return [
             caught
             for caught in self.messages
-            if caught.number > since and words in caught.subject and way in {None, caught.way}
+            if caught.number > since
+            and way in {None, caught.way}
+            and words in " ".join((caught.subject, *caught.text.split()))
         ]
 
     async def wait(self, words: str, *, way: str, since: int, seconds: float) -> Caught | None:

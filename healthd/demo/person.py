@@ -11,24 +11,31 @@ import httpx2
 
 
 class _Reader(HTMLParser):
-    """Collects a page's text and what its form would send."""
+    """Collects a page's text and what its first form would send: the one that it is about."""
 
     def __init__(self) -> None:
         super().__init__()
         self.words: list[str] = []
         self.fields: dict[str, str] = {}
         self.has_form = False
+        self._complete = False
         self._silent = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         facts = {name: value or "" for name, value in attrs}
         self.has_form |= tag == "form"
         self._silent += tag in {"script", "style", "title"}
-        if tag == "input" and facts.get("name") and ("checked" in facts or facts.get("type") == "hidden"):
+        if (
+            tag == "input"
+            and not self._complete
+            and facts.get("name")
+            and ("checked" in facts or facts.get("type") == "hidden")
+        ):
             self.fields[facts["name"]] = facts.get("value", "on")
 
     def handle_endtag(self, tag: str) -> None:
         self._silent -= tag in {"script", "style", "title"}
+        self._complete |= tag == "form"
 
     def handle_data(self, data: str) -> None:
         if not self._silent and data.strip():

@@ -196,6 +196,8 @@ api_url = "{scene.url("inbox")}/slack/api/"
 
 [notices]
 default = ["mail:ada@acme.example", "slack"]
+group_wait = "1s"
+group_interval = "1s"
 
 [[routes]]
 platform = "youtube"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from itertools import islice
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Row, and_, bindparam, case, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, case, func, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.core.model import BROKEN, Account, Cause, Lane, State, login_family
@@ -19,6 +21,9 @@ T = TypeVar("T")
 
 CHUNK = 500
 """Values in one ``IN (…)``: well under SQLite's limit on bound parameters."""
+ONE_PERSONS = 20
+"""Accounts behind one login that may be one person's; more of them are many people's who use the same platform."""
+WORKING = frozenset({State.UNKNOWN, State.HEALTHY, State.EXPIRING, State.SUSPECT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,7 @@ class StoredAccount:
     missing_since: datetime | None = None
     clicked_at: datetime | None = None
     warned_deadline: datetime | None = None
+    auto_paused_at: datetime | None = None
     probe_at: datetime | None = None
     probe_lane: Lane = Lane.ROTATION
 
@@ -54,47 +60,43 @@ def chunked(values: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
         yield chunk
 
 
-def _stored(row: Row[Any]) -> StoredAccount:
+_STATES = {state.value: state for state in State}
+_CAUSES = {None: None} | {cause.value: cause for cause in Cause}
+_LANES = {lane.value: lane for lane in Lane}
+_MACHINE = tuple(Account.__dataclass_fields__)
+_BESIDE = tuple(name for name in StoredAccount.__dataclass_fields__ if name != "account")
+_STORED = select(*accounts.c[*_MACHINE, *_BESIDE])
+
+
+def _stored(row: Sequence[Any]) -> StoredAccount:
+    """From a row of ``_STORED``, by position: these come by the thousand."""
+    workspace, ref, platform, state, paused, as_of, changed_at, suspicion, *figures = row[: len(_MACHINE)]
+    account_id, *beside = row[len(_MACHINE) :]
+    beside[-1] = _LANES[beside[-1]]
     machine = Account(
-        workspace=row.workspace,
-        ref=row.ref,
-        platform=row.platform,
-        state=State(row.state),
-        paused=row.paused,
-        as_of=row.as_of,
-        changed_at=row.changed_at,
-        suspicion=Cause(row.suspicion) if row.suspicion else None,
-        confirm_by=row.confirm_by,
-        error_since=row.error_since,
-        validity_days=row.validity_days,
-        refresh_floor=row.refresh_floor,
+        workspace, ref, platform, _STATES[state], paused, as_of, changed_at, _CAUSES[suspicion or None], *figures
     )
-    return StoredAccount(
-        row.id,
-        machine,
-        row.profile,
-        row.name,
-        row.username,
-        row.first_seen_at,
-        row.missing_since,
-        row.clicked_at,
-        row.warned_deadline,
-        row.probe_at,
-        Lane(row.probe_lane),
-    )
+    return StoredAccount(account_id, machine, *beside)
+
+
+_BY_REF = _STORED.where(
+    accounts.c.workspace == bindparam("workspace"), accounts.c.ref.in_(bindparam("refs", expanding=True))
+)
+_BY_ID = _STORED.where(accounts.c.id == bindparam("row_id"))
 
 
 def load(connection: Connection, workspace: str, refs: Iterable[str]) -> dict[str, StoredAccount]:
     """The accounts with these refs, by ref."""
     found = {}
     for chunk in chunked(dict.fromkeys(refs)):
-        query = select(accounts).where(accounts.c.workspace == workspace, accounts.c.ref.in_(chunk))
-        found.update({row.ref: _stored(row) for row in connection.execute(query)})
+        for row in connection.execute(_BY_REF, {"workspace": workspace, "refs": chunk}).all():
+            stored = _stored(row)
+            found[stored.account.ref] = stored
     return found
 
 
 def by_id(connection: Connection, account_id: int) -> StoredAccount | None:
-    row = connection.execute(select(accounts).where(accounts.c.id == account_id)).first()
+    row = connection.execute(_BY_ID, {"row_id": account_id}).first()
     return None if row is None else _stored(row)
 
 
@@ -102,17 +104,17 @@ def find(connection: Connection, words: str, limit: int = 20) -> list[StoredAcco
     """Accounts that a person means by ``workspace/ref``, a ref, or a part of a name."""
     workspace, _, ref = words.rpartition("/")
     exact = and_(accounts.c.ref == ref, accounts.c.workspace == workspace) if workspace else accounts.c.ref == words
-    rows = connection.execute(select(accounts).where(exact).limit(limit)).all()
+    rows = connection.execute(_STORED.where(exact).limit(limit)).all()
     if not rows:
         named = or_(*(column.icontains(words, autoescape=True) for column in (accounts.c.name, accounts.c.username)))
-        rows = connection.execute(select(accounts).where(named).order_by(accounts.c.id).limit(limit)).all()
+        rows = connection.execute(_STORED.where(named).order_by(accounts.c.id).limit(limit)).all()
     return [_stored(row) for row in rows]
 
 
 def listing(
     connection: Connection, *, workspace: str | None, states: Sequence[State], platform: str | None, limit: int
 ) -> list[StoredAccount]:
-    query = select(accounts).order_by(accounts.c.workspace, accounts.c.id).limit(limit)
+    query = _STORED.order_by(accounts.c.workspace, accounts.c.id).limit(limit)
     if workspace:
         query = query.where(accounts.c.workspace == workspace)
     if states:
@@ -122,18 +124,19 @@ def listing(
     return [_stored(row) for row in connection.execute(query)]
 
 
-_MACHINE = tuple(name for name in Account.__dataclass_fields__ if name not in {"workspace", "ref", "platform"})
-_KEPT = ("profile", "name", "username", "missing_since", "clicked_at", "warned_deadline", "probe_at", "probe_lane")
+_CHANGING = tuple(name for name in _MACHINE if name not in {"workspace", "ref"})
+_KEPT = tuple(name for name in _BESIDE if name not in {"id", "first_seen_at"})
+_of_machine, _of_kept = attrgetter(*_CHANGING), attrgetter(*_KEPT)
 _UPDATE = (
     update(accounts)
     .where(accounts.c.id == bindparam("row_id"))
-    .values({name: bindparam(name) for name in (*_MACHINE, *_KEPT, "platform")})
+    .values({name: bindparam(name) for name in (*_CHANGING, *_KEPT)})
 )
+_INSERT = insert(accounts)
 
 
 def _values(stored: StoredAccount) -> dict[str, Any]:
-    machine = {name: getattr(stored.account, name) for name in (*_MACHINE, "platform")}
-    return machine | {name: getattr(stored, name) for name in _KEPT}
+    return dict(zip((*_CHANGING, *_KEPT), (*_of_machine(stored.account), *_of_kept(stored)), strict=True))
 
 
 def write(connection: Connection, changed: Sequence[tuple[StoredAccount, StoredAccount]]) -> None:
@@ -148,21 +151,42 @@ def write(connection: Connection, changed: Sequence[tuple[StoredAccount, StoredA
     _count(connection, delta)
 
 
+_NEXT_ID = select(func.coalesce(func.max(accounts.c.id), 0) + 1)
+
+
+def next_id(connection: Connection) -> int:
+    """The id of the next new account, in a transaction that writes: nobody else can take it meanwhile."""
+    return int(connection.execute(_NEXT_ID).scalar_one())
+
+
 def create(connection: Connection, fresh: Sequence[StoredAccount]) -> None:
-    """Inserts accounts; their ``id`` is given by the database."""
+    """Inserts accounts; the database chooses the ``id`` of one that has none (0)."""
     if not fresh:
         return
     rows = [
-        {"workspace": a.account.workspace, "ref": a.account.ref, "first_seen_at": a.first_seen_at, **_values(a)}
-        for a in fresh
+        {
+            "id": stored.id or None,
+            "workspace": stored.account.workspace,
+            "ref": stored.account.ref,
+            "first_seen_at": stored.first_seen_at,
+            **_values(stored),
+        }
+        for stored in fresh
     ]
-    connection.execute(insert(accounts), rows)
+    connection.execute(_INSERT, rows)
     _count(connection, Counter(_count_key(stored) for stored in fresh))
 
 
 def _count_key(stored: StoredAccount) -> tuple[str, str, str, bool]:
     account = stored.account
     return account.workspace, account.platform, account.state, account.paused
+
+
+_COUNT = upsert(account_counts)
+_COUNT = _COUNT.on_conflict_do_update(
+    index_elements=["workspace", "platform", "state", "paused"],
+    set_={"total": account_counts.c.total + _COUNT.excluded.total},
+)
 
 
 def _count(connection: Connection, delta: Counter[tuple[str, str, str, bool]]) -> None:
@@ -172,14 +196,7 @@ def _count(connection: Connection, delta: Counter[tuple[str, str, str, bool]]) -
         if change
     ]
     if rows:
-        statement = upsert(account_counts)
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["workspace", "platform", "state", "paused"],
-                set_={"total": account_counts.c.total + statement.excluded.total},
-            ),
-            rows,
-        )
+        connection.execute(_COUNT, rows)
 
 
 def counts(connection: Connection) -> list[tuple[str, str, State, bool, int]]:
@@ -199,22 +216,69 @@ class Known:
     missing: bool
 
 
+_KNOWN = select(
+    accounts.c.ref,
+    accounts.c.state,
+    accounts.c.paused,
+    accounts.c.validity_days,
+    accounts.c.error_since,
+    accounts.c.missing_since.is_not(None),
+).where(accounts.c.workspace == bindparam("workspace"), accounts.c.profile == bindparam("profile"))
+
+
 def known(connection: Connection, workspace: str, profile: str) -> dict[str, Known]:
     """All accounts of a workspace's profile, as a sweep compares them."""
-    columns = accounts.c
-    query = select(
-        columns.ref,
-        columns.state,
-        columns.paused,
-        columns.validity_days,
-        columns.error_since,
-        columns.missing_since,
-    ).where(columns.workspace == workspace, columns.profile == profile)
-    states = {state.value: state for state in State}
+    rows = connection.execute(_KNOWN, {"workspace": workspace, "profile": profile}).all()
     return {
-        ref: Known(states[state], paused, validity, errors, missing is not None)
-        for ref, state, paused, validity, errors, missing in connection.execute(query)
+        ref: Known(_STATES[state], paused, validity, errors, missing)
+        for ref, state, paused, validity, errors, missing in rows
     }
+
+
+class Shown(NamedTuple):
+    """The few facts of an account against which the inventory compares its entry; ``paused`` by others than us."""
+
+    id: int
+    name: str
+    username: str | None
+    profile: str
+    missing: bool
+    removed: bool
+    paused: bool
+
+
+_SHOWN = select(
+    accounts.c.ref,
+    accounts.c.id,
+    accounts.c.name,
+    accounts.c.username,
+    accounts.c.profile,
+    accounts.c.missing_since.is_not(None),
+    accounts.c.state == State.REMOVED,
+    and_(accounts.c.paused, accounts.c.auto_paused_at.is_(None)),
+).where(accounts.c.workspace == bindparam("workspace"), accounts.c.ref.in_(bindparam("refs", expanding=True)))
+
+
+def shown(connection: Connection, workspace: str, refs: Iterable[str]) -> dict[str, Shown]:
+    """The accounts with these refs, by ref, as the inventory compares them."""
+    return {
+        ref: Shown(*facts)
+        for chunk in chunked(refs)
+        for ref, *facts in connection.execute(_SHOWN, {"workspace": workspace, "refs": chunk}).all()
+    }
+
+
+_DUE = (
+    select(accounts.c.id, accounts.c.ref, accounts.c.profile)
+    .where(
+        accounts.c.workspace == bindparam("workspace"),
+        accounts.c.probe_lane == bindparam("lane"),
+        accounts.c.probe_at <= bindparam("now"),
+    )
+    .order_by(accounts.c.probe_at)
+    .limit(bindparam("most"))
+)
+_PUT_OFF = update(accounts).where(accounts.c.id == bindparam("row_id")).values(probe_at=bindparam("until"))
 
 
 def claim_probes(
@@ -225,106 +289,139 @@ def claim_probes(
     """
     claimed: list[Probe] = []
     for lane in lanes:
-        due = (
-            select(accounts.c.id)
-            .where(accounts.c.workspace == workspace, accounts.c.probe_lane == lane, accounts.c.probe_at <= now)
-            .order_by(accounts.c.probe_at)
-            .limit(limit - len(claimed))
-        )
-        ids = connection.execute(due).scalars().all()
-        if ids:
-            taken = (
-                update(accounts)
-                .where(accounts.c.id.in_(ids))
-                .values(probe_at=now + lease)
-                .returning(accounts.c.id, accounts.c.ref, accounts.c.profile)
-            )
-            found = {row.id: Probe(row.id, row.ref, row.profile, lane) for row in connection.execute(taken)}
-            claimed += [found[account_id] for account_id in ids]
+        wanted = {"workspace": workspace, "lane": lane, "now": now, "most": limit - len(claimed)}
+        claimed += [Probe(*row, lane=lane) for row in connection.execute(_DUE, wanted)]
         if len(claimed) >= limit:
             break
+    if claimed:
+        connection.execute(_PUT_OFF, [{"row_id": probe.account_id, "until": now + lease} for probe in claimed])
     return claimed
 
 
-_NEXT_DUE = select(func.min(accounts.c.probe_at)).where(
-    accounts.c.workspace == bindparam("workspace"), accounts.c.probe_lane == bindparam("lane")
-)
+_NEXT_DUE = select(func.min(accounts.c.probe_at)).where(accounts.c.workspace == bindparam("workspace"))
+
+
+@cache
+def _next_dues(lanes: tuple[Lane, ...]) -> Select[*tuple[datetime | None, ...]]:
+    """One column for each lane: asked together, each lane is a look at its index."""
+    return select(*(_NEXT_DUE.where(accounts.c.probe_lane == lane).scalar_subquery() for lane in lanes))
 
 
 def next_due(connection: Connection, workspace: str, lanes: Sequence[Lane]) -> datetime | None:
     """When the next probe in these lanes is due."""
-    dues = [connection.execute(_NEXT_DUE, {"workspace": workspace, "lane": lane}).scalar() for lane in lanes]
+    dues = connection.execute(_next_dues(tuple(lanes)), {"workspace": workspace}).one() if lanes else ()
     return min((due for due in dues if due is not None), default=None)
+
+
+_AT = bindparam("at", type_=accounts.c.probe_at.type)
+_LANE = bindparam("lane", type_=accounts.c.probe_lane.type)
+_LATER = or_(accounts.c.probe_at.is_(None), accounts.c.probe_at > _AT)
+_BRING_FORWARD = (
+    update(accounts)
+    .where(
+        accounts.c.id.in_(bindparam("ids", expanding=True)),
+        or_(_LATER, accounts.c.probe_lane > _LANE),
+        accounts.c.state != State.REMOVED,
+    )
+    .values(
+        probe_at=case((_LATER, _AT), else_=accounts.c.probe_at),
+        probe_lane=case((accounts.c.probe_lane > _LANE, _LANE), else_=accounts.c.probe_lane),
+    )
+)
 
 
 def schedule_probe(connection: Connection, account_ids: Sequence[int], at: datetime, lane: Lane) -> None:
     """Brings probes forward to ``at`` and into ``lane``; what is due earlier, or more urgent, stays so."""
-    at_last = or_(accounts.c.probe_at.is_(None), accounts.c.probe_at > at)
     for chunk in chunked(account_ids):
-        connection.execute(
-            update(accounts)
-            .where(
-                accounts.c.id.in_(chunk),
-                or_(at_last, accounts.c.probe_lane > lane),
-                accounts.c.state != State.REMOVED,
-            )
-            .values(
-                probe_at=case((at_last, literal(at, accounts.c.probe_at.type)), else_=accounts.c.probe_at),
-                probe_lane=case((accounts.c.probe_lane > lane, lane), else_=accounts.c.probe_lane),
-            )
-        )
+        connection.execute(_BRING_FORWARD, {"ids": chunk, "at": at, "lane": lane})
+
+
+_POSTPONE = _PUT_OFF.values(probe_lane=bindparam("lane"))
 
 
 def postpone_probe(connection: Connection, account_id: int, at: datetime, lane: Lane) -> None:
     """After a probe that could not look."""
-    connection.execute(update(accounts).where(accounts.c.id == account_id).values(probe_at=at, probe_lane=lane))
+    connection.execute(_POSTPONE, {"row_id": account_id, "until": at, "lane": lane})
+
+
+_OVERDUE = (
+    select(accounts.c.workspace, accounts.c.ref)
+    .where(accounts.c.confirm_by <= bindparam("now"))
+    .order_by(accounts.c.confirm_by)
+    .limit(bindparam("most"))
+)
 
 
 def overdue_confirmations(connection: Connection, now: datetime, limit: int) -> list[tuple[str, str]]:
     """``(workspace, ref)`` of suspects whose time to be confirmed has run out."""
-    query = (
-        select(accounts.c.workspace, accounts.c.ref)
-        .where(accounts.c.confirm_by <= now)
-        .order_by(accounts.c.confirm_by)
-        .limit(limit)
-    )
-    return [(row.workspace, row.ref) for row in connection.execute(query)]
+    return [(workspace, ref) for workspace, ref in connection.execute(_OVERDUE, {"now": now, "most": limit})]
+
+
+_NEXT_CONFIRMATION = select(func.min(accounts.c.confirm_by)).where(accounts.c.confirm_by.is_not(None))
 
 
 def next_confirmation(connection: Connection) -> datetime | None:
     """When the time of the next suspect runs out."""
-    return connection.execute(
-        select(func.min(accounts.c.confirm_by)).where(accounts.c.confirm_by.is_not(None))
-    ).scalar()
+    return connection.execute(_NEXT_CONFIRMATION).scalar()
+
+
+_SIBLINGS = (
+    select(accounts.c.id)
+    .where(
+        accounts.c.workspace == bindparam("workspace"),
+        accounts.c.state.in_(bindparam("states", expanding=True)),
+        accounts.c.profile == bindparam("profile"),
+        accounts.c.platform.in_(bindparam("platforms", expanding=True)),
+        accounts.c.id != bindparam("row_id"),
+    )
+    .limit(bindparam("most"))
+)
 
 
 def broken_siblings(connection: Connection, stored: StoredAccount, limit: int = 100) -> list[int]:
     """Broken accounts behind the same login: same workspace and profile, same family of platforms."""
-    query = (
-        select(accounts.c.id)
-        .where(
-            accounts.c.workspace == stored.account.workspace,
-            accounts.c.state.in_(BROKEN),
-            accounts.c.profile == stored.profile,
-            accounts.c.platform.in_(login_family(stored.account.platform)),
-            accounts.c.id != stored.id,
-        )
-        .limit(limit)
+    return _siblings(connection, stored, BROKEN, limit)
+
+
+def well_siblings(connection: Connection, stored: StoredAccount) -> list[int]:
+    """The other accounts behind the same login, where they are few enough to be one person's."""
+    found = _siblings(connection, stored, WORKING, ONE_PERSONS + 1)
+    return found if len(found) <= ONE_PERSONS else []
+
+
+def has_siblings(connection: Connection, stored: StoredAccount) -> bool:
+    """Whether there is another account behind the same login."""
+    return bool(_siblings(connection, stored, BROKEN | WORKING, 1))
+
+
+def _siblings(connection: Connection, stored: StoredAccount, states: Collection[State], limit: int) -> list[int]:
+    account = stored.account
+    here = {
+        "workspace": account.workspace,
+        "profile": stored.profile,
+        "platforms": list(login_family(account.platform)),
+    }
+    asked = {**here, "states": list(states), "row_id": stored.id, "most": limit}
+    return list(connection.execute(_SIBLINGS, asked).scalars())
+
+
+_MISS = (
+    update(accounts)
+    .where(
+        accounts.c.workspace == bindparam("here"),
+        accounts.c.ref.in_(bindparam("refs", expanding=True)),
+        accounts.c.missing_since.is_(None),
     )
-    return list(connection.execute(query).scalars())
+    .values(missing_since=bindparam("now"))
+    .returning(accounts.c.id)
+)
 
 
 def mark_missing(connection: Connection, workspace: str, refs: Iterable[str], now: datetime) -> list[int]:
     """Notes that the inventory no longer shows these accounts; returns the ids of those newly missed."""
     ids: list[int] = []
     for chunk in chunked(refs):
-        statement = (
-            update(accounts)
-            .where(accounts.c.workspace == workspace, accounts.c.ref.in_(chunk), accounts.c.missing_since.is_(None))
-            .values(missing_since=now)
-            .returning(accounts.c.id)
-        )
-        ids += connection.execute(statement).scalars()
+        ids += connection.execute(_MISS, {"here": workspace, "refs": chunk, "now": now}).scalars()
     return ids
 
 

@@ -7,13 +7,14 @@ one connection, which is also what its WAL-reset bug (before 3.51.3) asks for: h
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import StaticPool
 
 P = ParamSpec("P")
@@ -52,9 +53,13 @@ def sqlite_engine(url: str, *, readonly: bool = False, busy_timeout: float = BUS
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}").close()
 
+    begin = "BEGIN" if readonly else "BEGIN IMMEDIATE"
+
+    # On the driver's own connection: by way of SQLAlchemy the word costs as much as all that follows it.
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+        driver: Any = connection.connection.driver_connection
+        driver.execute(begin).close()
 
     return engine
 
@@ -77,6 +82,11 @@ class Store:
         """``fn(connection, …)`` on a connection that cannot write, beside the writer. Raises as ``run`` does."""
         return await self._reader.run(lambda connection: fn(connection, *args, **kwargs))
 
+    @property
+    def writable(self) -> bool:
+        """Whether the latest transaction that wanted to write could."""
+        return self._writer.works
+
     async def close(self) -> None:
         """Waits for what is under way, then closes the connections."""
         await self._writer.close()
@@ -86,6 +96,8 @@ class Store:
 class _Lane:
     def __init__(self, engine: Engine, name: str) -> None:
         self._engine = engine
+        self._connection: Connection | None = None
+        self.works = True
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     async def run(self, job: Callable[[Connection], T]) -> T:
@@ -93,19 +105,45 @@ class _Lane:
 
     def _transact(self, job: Callable[[Connection], T]) -> T:
         try:
-            with self._engine.begin() as connection:
-                return job(connection)
-        except DatabaseError as error:
+            done = self._on_one_connection(job)
+        except (DatabaseError, sqlite3.DatabaseError) as error:
             # Of its own class are a damaged file and one that is no database; the other kinds are mistakes of ours.
-            if isinstance(error, OperationalError) or type(error) is DatabaseError:
+            if isinstance(error, _REFUSALS) or type(error) in _DAMAGES:
+                self.works = False
                 raise StoreUnavailable(_first_line(error)) from error
             raise
+        self.works = True
+        return done
+
+    def _on_one_connection(self, job: Callable[[Connection], T]) -> T:
+        """Keeps the connection from one transaction to the next, until something goes wrong: what is given back then
+        is rolled back for certain, even where the failure was the commit's.
+        """
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        try:
+            with self._connection.begin():
+                return job(self._connection)
+        except BaseException:
+            self._give_back()
+            raise
+
+    def _give_back(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     async def close(self) -> None:
         await asyncio.to_thread(self._thread.shutdown)
+        self._give_back()
         self._engine.dispose()
 
 
-def _first_line(error: DBAPIError) -> str:
+_REFUSALS = (OperationalError, sqlite3.OperationalError)
+_DAMAGES = (DatabaseError, sqlite3.DatabaseError)
+
+
+def _first_line(error: DatabaseError | sqlite3.DatabaseError) -> str:
     """The driver's own words: SQLAlchemy's message would carry the statement's parameters, mail addresses too."""
-    return str(error.orig).splitlines()[0] if str(error.orig) else type(error.orig).__name__
+    cause = error.orig if isinstance(error, DatabaseError) else error
+    return str(cause).splitlines()[0] if str(cause) else type(cause).__name__

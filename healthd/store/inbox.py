@@ -53,9 +53,13 @@ _INSERT = (
 )
 
 
+_LAST = select(func.coalesce(func.max(inbox.c.id), 0))
+_SINCE = select(inbox.c.workspace, inbox.c.event_id).where(inbox.c.id > bindparam("last"))
+
+
 def store(connection: Connection, arrivals: Sequence[Arrival]) -> list[bool]:
     """Writes a batch in the caller's transaction; for each arrival, whether it is new."""
-    last = connection.execute(select(func.coalesce(func.max(inbox.c.id), 0))).scalar_one()
+    last = connection.execute(_LAST).scalar_one()
     connection.execute(
         _INSERT,
         [
@@ -63,8 +67,7 @@ def store(connection: Connection, arrivals: Sequence[Arrival]) -> list[bool]:
             for a in arrivals
         ],
     )
-    rows = connection.execute(select(inbox.c.workspace, inbox.c.event_id).where(inbox.c.id > last))
-    fresh = {(row.workspace, row.event_id) for row in rows}
+    fresh = {tuple(row) for row in connection.execute(_SINCE, {"last": last})}
     answers = []
     for arrival in arrivals:
         key = (arrival.workspace, arrival.event_id)
@@ -73,24 +76,24 @@ def store(connection: Connection, arrivals: Sequence[Arrival]) -> list[bool]:
     return answers
 
 
+_WAITING = (
+    select(inbox.c.id, inbox.c.workspace, inbox.c.body, inbox.c.received_at)
+    .where(text(UNSETTLED), inbox.c.status == InboxStatus.NEW)
+    .order_by(inbox.c.id)
+    .limit(bindparam("most"))
+)
+_SETTLE = update(inbox).where(inbox.c.id == bindparam("row")).values(status=bindparam("to"), note=bindparam("why"))
+
+
 def waiting(connection: Connection, limit: int) -> list[Received]:
     """The oldest that nobody has looked at."""
-    query = (
-        select(inbox.c.id, inbox.c.workspace, inbox.c.body, inbox.c.received_at)
-        .where(text(UNSETTLED), inbox.c.status == InboxStatus.NEW)
-        .order_by(inbox.c.id)
-        .limit(limit)
-    )
-    return [Received(row.id, row.workspace, row.body, row.received_at) for row in connection.execute(query)]
+    return [Received(*row) for row in connection.execute(_WAITING, {"most": limit})]
 
 
 def settle(connection: Connection, done: Sequence[tuple[int, InboxStatus, str | None]]) -> None:
     """Marks webhooks as ``(id, status, note)``, in the transaction of what followed from them."""
     if done:
-        connection.execute(
-            update(inbox).where(inbox.c.id == bindparam("row")).values(status=bindparam("to"), note=bindparam("why")),
-            [{"row": row, "to": status, "why": note} for row, status, note in done],
-        )
+        connection.execute(_SETTLE, [{"row": row, "to": status, "why": note} for row, status, note in done])
 
 
 def counts(connection: Connection) -> dict[str, int]:

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, text, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, text, union, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.core.model import Cause, Observation, Resolution, State
 from healthd.store.accounts import CHUNK, StoredAccount
-from healthd.store.schema import CONNECTIONS, accounts, history, incidents, links, mints
+from healthd.store.schema import CONNECTIONS, OPEN, accounts, history, incidents, link_incidents, links, mints, notices
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """``confirmed_at`` is ``None`` while it stands on an event's word alone."""
+    """``confirmed_at`` is ``None`` while it stands on an event's word alone. Until ``acknowledged_until`` somebody has
+    taken it on, until ``snoozed_until`` nobody wants to be reminded.
+    """
 
     id: str
     account_id: int
     workspace: str
+    platform: str
     cause: Cause
     broken_at: datetime
     opened_at: datetime
-    confirmed_at: datetime | None
-    resolved_at: datetime | None
-    resolution: Resolution | None
+    confirmed_at: datetime | None = None
+    resolved_at: datetime | None = None
+    resolution: Resolution | None = None
+    storm_id: str | None = None
+    acknowledged_at: datetime | None = None
+    acknowledged_until: datetime | None = None
+    acknowledged_by: str | None = None
+    snoozed_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,63 +48,108 @@ class Link:
     revoked_at: datetime | None
 
 
+_COLUMNS = tuple(incidents.c[name] for name in Incident.__dataclass_fields__)
+
+
 def _incident(row: Row[Any]) -> Incident:
-    return Incident(
-        row.id,
-        row.account_id,
-        row.workspace,
-        Cause(row.cause),
-        row.broken_at,
-        row.opened_at,
-        row.confirmed_at,
-        row.resolved_at,
-        Resolution(row.resolution) if row.resolution else None,
-    )
+    """From a row that begins with ``_COLUMNS``."""
+    found = Incident(*row[: len(_COLUMNS)])
+    resolution = Resolution(found.resolution) if found.resolution else None
+    return replace(found, cause=Cause(found.cause), resolution=resolution)
+
+
+_BY_ID = select(*_COLUMNS).where(incidents.c.id == bindparam("wanted"))
+_OPEN_FOR = select(*_COLUMNS).where(incidents.c.account_id == bindparam("account"), text(OPEN))
+_CREATE = insert(incidents)
+_CONFIRM = (
+    update(incidents)
+    .where(incidents.c.id == bindparam("wanted"), incidents.c.confirmed_at.is_(None))
+    .values(confirmed_at=bindparam("now"))
+)
+_RESOLVE = (
+    update(incidents)
+    .where(incidents.c.id == bindparam("wanted"))
+    .values(resolved_at=bindparam("now"), resolution=bindparam("how"))
+)
 
 
 def get(connection: Connection, incident_id: str) -> Incident | None:
-    row = connection.execute(select(incidents).where(incidents.c.id == incident_id)).first()
+    row = connection.execute(_BY_ID, {"wanted": incident_id}).first()
     return None if row is None else _incident(row)
 
 
 def open_for(connection: Connection, account_id: int) -> Incident | None:
     """The account's open incident; there is never more than one."""
-    query = select(incidents).where(incidents.c.account_id == account_id, incidents.c.resolved_at.is_(None))
-    row = connection.execute(query).first()
+    row = connection.execute(_OPEN_FOR, {"account": account_id}).first()
     return None if row is None else _incident(row)
 
 
 def create(connection: Connection, incident: Incident) -> None:
     connection.execute(
-        insert(incidents).values(
-            id=incident.id,
-            account_id=incident.account_id,
-            workspace=incident.workspace,
-            cause=incident.cause,
-            broken_at=incident.broken_at,
-            opened_at=incident.opened_at,
-            confirmed_at=incident.confirmed_at,
-        )
+        _CREATE,
+        {
+            "id": incident.id,
+            "account_id": incident.account_id,
+            "workspace": incident.workspace,
+            "platform": incident.platform,
+            "cause": incident.cause,
+            "broken_at": incident.broken_at,
+            "opened_at": incident.opened_at,
+            "confirmed_at": incident.confirmed_at,
+        },
     )
 
 
 def confirm(connection: Connection, incident_id: str, now: datetime) -> bool:
     """Marks the incident confirmed; whether it was not yet."""
-    statement = (
-        update(incidents)
-        .where(incidents.c.id == incident_id, incidents.c.confirmed_at.is_(None))
-        .values(confirmed_at=now)
-    )
-    return connection.execute(statement).rowcount > 0
+    return connection.execute(_CONFIRM, {"wanted": incident_id, "now": now}).rowcount > 0
 
 
 def resolve(connection: Connection, incident_id: str, how: Resolution, now: datetime) -> None:
-    connection.execute(update(incidents).where(incidents.c.id == incident_id).values(resolved_at=now, resolution=how))
+    connection.execute(_RESOLVE, {"wanted": incident_id, "how": how, "now": now})
+
+
+_REPAIRS = (
+    select(incidents.c.resolved_at)
+    .where(
+        incidents.c.account_id == bindparam("account"),
+        incidents.c.resolution == Resolution.REPAIRED,
+        incidents.c.resolved_at > bindparam("since"),
+    )
+    .order_by(incidents.c.resolved_at)
+)
+
+
+def repairs_since(connection: Connection, account_id: int, since: datetime) -> list[datetime]:
+    """When the account was repaired since then, oldest first."""
+    return list(connection.execute(_REPAIRS, {"account": account_id, "since": since}).scalars())
+
+
+def acknowledge(connection: Connection, incident_id: str, now: datetime, until: datetime, who: str) -> None:
+    """Somebody takes it on."""
+    connection.execute(
+        update(incidents)
+        .where(incidents.c.id == incident_id, text(OPEN))
+        .values(acknowledged_at=now, acknowledged_until=until, acknowledged_by=who)
+    )
+
+
+def snooze(connection: Connection, incident_id: str, until: datetime) -> None:
+    connection.execute(update(incidents).where(incidents.c.id == incident_id, text(OPEN)).values(snoozed_until=until))
+
+
+def resume(connection: Connection, incident_id: str) -> None:
+    """Takes an acknowledgement and a snooze back."""
+    connection.execute(
+        update(incidents)
+        .where(incidents.c.id == incident_id)
+        .values(acknowledged_at=None, acknowledged_until=None, acknowledged_by=None, snoozed_until=None)
+    )
 
 
 def of_account(connection: Connection, account_id: int, limit: int = 50) -> list[Incident]:
     query = (
-        select(incidents)
+        select(*_COLUMNS)
         .where(incidents.c.account_id == account_id)
         .order_by(incidents.c.opened_at.desc())
         .limit(limit)
@@ -166,27 +220,74 @@ def link_id(first_notice: str) -> str:
     return first_notice[:16]
 
 
+_ENSURE_LINK = upsert(links).on_conflict_do_nothing()
+
+
 def ensure_link(connection: Connection, link: Link, now: datetime) -> None:
     """One link per incident and target; the one that exists stays."""
     connection.execute(
-        upsert(links)
-        .values(
-            id=link.id,
-            incident_id=link.incident_id,
-            account_id=link.account_id,
-            target=link.target,
-            created_at=now,
-            expires_at=link.expires_at,
-        )
-        .on_conflict_do_nothing()
+        _ENSURE_LINK,
+        {
+            "id": link.id,
+            "incident_id": link.incident_id,
+            "account_id": link.account_id,
+            "target": link.target,
+            "created_at": now,
+            "expires_at": link.expires_at,
+        },
     )
 
 
+_LINK = select(links).where(links.c.id == bindparam("wanted"))
+_COVER = upsert(link_incidents).on_conflict_do_nothing()
+_COVERED = (
+    select(*_COLUMNS)
+    .join(link_incidents, link_incidents.c.incident_id == incidents.c.id)
+    .where(link_incidents.c.link_id == bindparam("wanted"))
+    .order_by(incidents.c.broken_at, incidents.c.id)
+    .limit(bindparam("most"))
+)
+_ANY_LINK = (
+    select(links.c.id)
+    .where(links.c.incident_id == bindparam("incident"), links.c.revoked_at.is_(None))
+    .order_by(links.c.created_at, links.c.id)
+    .limit(1)
+)
+_REVOKE = (
+    update(links)
+    .where(links.c.incident_id == bindparam("incident"), links.c.revoked_at.is_(None))
+    .values(revoked_at=bindparam("now"))
+)
+
+
 def link(connection: Connection, link_id: str) -> Link | None:
-    row = connection.execute(select(links).where(links.c.id == link_id)).first()
+    row = connection.execute(_LINK, {"wanted": link_id}).first()
     if row is None:
         return None
     return Link(row.id, row.incident_id, row.account_id, row.target, row.expires_at, row.revoked_at)
+
+
+def cover(connection: Connection, link_id: str, incident_ids: Sequence[str]) -> None:
+    """The link leads to these incidents, too: they stood in the same message."""
+    rows = [{"link_id": link_id, "incident_id": one} for one in incident_ids]
+    if rows:
+        connection.execute(_COVER, rows)
+
+
+def covered(connection: Connection, link_id: str, limit: int = 100) -> list[Incident]:
+    """The incidents of the messages that this link stood in, the longest broken first; none where there was just its
+    own.
+    """
+    return [_incident(row) for row in connection.execute(_COVERED, {"wanted": link_id, "most": limit})]
+
+
+def any_link(connection: Connection, incident_id: str) -> str | None:
+    """A link to this incident for a reader that has none of its own, such as a customer's app."""
+    return connection.execute(_ANY_LINK, {"incident": incident_id}).scalar()
+
+
+def revoke_links(connection: Connection, incident_id: str, now: datetime) -> None:
+    connection.execute(_REVOKE, {"incident": incident_id, "now": now})
 
 
 def record_mint(
@@ -213,6 +314,29 @@ def record_mint(
         connection.execute(update(accounts).where(accounts.c.id == link.account_id).values(clicked_at=now))
 
 
+@dataclass(frozen=True, slots=True)
+class Mint:
+    """A press of the button, and through whose link it came."""
+
+    number: int
+    target: str
+
+
+_LATEST_MINT = (
+    select(mints.c.id, links.c.target)
+    .join(links, links.c.id == mints.c.link_id)
+    .where(mints.c.account_id == bindparam("account"), mints.c.outcome == "minted", mints.c.at >= bindparam("since"))
+    .order_by(mints.c.id.desc())
+    .limit(1)
+)
+
+
+def latest_mint(connection: Connection, account_id: int, since: datetime) -> Mint | None:
+    """The newest press since then that led to a link of the provider's."""
+    row = connection.execute(_LATEST_MINT, {"account": account_id, "since": since}).first()
+    return None if row is None else Mint(row.id, row.target)
+
+
 def mints_since(connection: Connection, link_id: str, since: datetime) -> int:
     """How many links were asked for through this one since then."""
     query = select(func.count()).select_from(mints).where(mints.c.link_id == link_id, mints.c.at > since)
@@ -237,3 +361,22 @@ def other_connected_since(connection: Connection, stored: StoredAccount, since: 
 def mints_of_account(connection: Connection, account_id: int, limit: int = 50) -> list[Row[Any]]:
     query = select(mints).where(mints.c.account_id == account_id).order_by(mints.c.id.desc()).limit(limit)
     return list(connection.execute(query))
+
+
+_OF_MESSAGE = (
+    select(*_COLUMNS)
+    .where(
+        incidents.c.id.in_(
+            union(
+                select(notices.c.incident_id).where(notices.c.id == bindparam("message")),
+                select(notices.c.incident_id).where(notices.c.group_id == bindparam("message")),
+            )
+        )
+    )
+    .order_by(incidents.c.broken_at, incidents.c.id)
+)
+
+
+def of_message(connection: Connection, message_id: str) -> list[Incident]:
+    """The incidents that one message is about, the longest broken first."""
+    return [_incident(row) for row in connection.execute(_OF_MESSAGE, {"message": message_id})]

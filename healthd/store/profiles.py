@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.core.model import Profile
@@ -25,6 +26,8 @@ class Scope:
     active: bool
     bulk_at: datetime | None
     inventory_at: datetime | None
+    name: str = ""
+    external_id: str | None = None
 
 
 def ensure_own(connection: Connection, workspaces: Sequence[str]) -> None:
@@ -46,28 +49,35 @@ def replace_profiles(connection: Connection, workspace: str, found: Sequence[Pro
         )
 
 
+def _scope(row: Row[Any]) -> Scope:
+    return Scope(row.workspace, row.ref, row.active, row.bulk_at, row.inventory_at, row.name, row.external_id)
+
+
+_GET = select(profiles).where(profiles.c.workspace == bindparam("in_workspace"), profiles.c.ref == bindparam("wanted"))
+
+
+def get(connection: Connection, workspace: str, ref: str) -> Scope | None:
+    row = connection.execute(_GET, {"in_workspace": workspace, "wanted": ref}).first()
+    return None if row is None else _scope(row)
+
+
+_ALL_SCOPES = select(profiles).order_by(profiles.c.workspace, profiles.c.ref)
+_SCOPES = _ALL_SCOPES.where(profiles.c.workspace == bindparam("here"))
+_CHANGE = update(profiles).where(profiles.c.workspace == bindparam("here"), profiles.c.ref == bindparam("profile"))
+
+
 def scopes(connection: Connection, workspace: str | None = None) -> list[Scope]:
-    query = select(profiles).order_by(profiles.c.workspace, profiles.c.ref)
-    if workspace is not None:
-        query = query.where(profiles.c.workspace == workspace)
-    return [
-        Scope(row.workspace, row.ref, row.active, row.bulk_at, row.inventory_at) for row in connection.execute(query)
-    ]
+    query = _ALL_SCOPES if workspace is None else _SCOPES
+    return [_scope(row) for row in connection.execute(query, {"here": workspace})]
 
 
 def mark_bulk(connection: Connection, workspace: str, ref: str, at: datetime) -> None:
-    connection.execute(
-        update(profiles).where(profiles.c.workspace == workspace, profiles.c.ref == ref).values(bulk_at=at)
-    )
+    connection.execute(_CHANGE, {"here": workspace, "profile": ref, "bulk_at": at})
 
 
 def mark_inventory(connection: Connection, workspace: str, ref: str, at: datetime) -> None:
-    connection.execute(
-        update(profiles).where(profiles.c.workspace == workspace, profiles.c.ref == ref).values(inventory_at=at)
-    )
+    connection.execute(_CHANGE, {"here": workspace, "profile": ref, "inventory_at": at})
 
 
 def set_active(connection: Connection, workspace: str, ref: str, *, active: bool) -> None:
-    connection.execute(
-        update(profiles).where(profiles.c.workspace == workspace, profiles.c.ref == ref).values(active=active)
-    )
+    connection.execute(_CHANGE, {"here": workspace, "profile": ref, "active": active})

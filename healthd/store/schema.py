@@ -44,6 +44,9 @@ IN_WORK = "status IN ('pending', 'sending')"
 """Notices that are still to be sent. Queries repeat a partial index's condition word for word: a database cannot see
 that an index covers a bound parameter's value.
 """
+HELD = "status = 'held'"
+OPEN = "resolved_at IS NULL"
+ENDED_NOT = "ended_at IS NULL"
 UNSETTLED = "status <> 'done'"
 """Webhooks that nobody has understood yet."""
 WITH_BODY = "length(body) > 0"
@@ -100,6 +103,8 @@ accounts = Table(
     Column("first_seen_at", Time, nullable=False),
     Column("missing_since", Time),
     Column("clicked_at", Time),
+    # When healthd itself paused posting to it, because it is broken; empty for what a person paused.
+    Column("auto_paused_at", Time),
     # When this account is next asked about by itself, and how urgently; a claim moves probe_at ahead by its lease.
     Column("probe_at", Time),
     Column("probe_lane", SmallInteger, nullable=False),
@@ -108,6 +113,26 @@ accounts = Table(
     Index("ix_accounts_confirm_by", "confirm_by", **_only("confirm_by IS NOT NULL")),
     Index("ix_accounts_state", "workspace", "state", "id"),
     Index("ix_accounts_profile", "workspace", "profile", "platform", "state"),
+)
+
+allowances = Table(
+    "allowances",
+    metadata,
+    Column("workspace", Text, primary_key=True),
+    Column("limit", Integer),
+    Column("paused_until", Time),
+)
+
+allowance_spends = Table(
+    "allowance_spends",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("workspace", Text, nullable=False),
+    # One life of one process: it counts its own calls itself.
+    Column("holder", Text, nullable=False),
+    Column("at", Time, nullable=False),
+    Column("calls", Integer, nullable=False),
+    Index("ix_allowance_spends_workspace_at", "workspace", "at"),
 )
 
 account_counts = Table(
@@ -146,14 +171,23 @@ incidents = Table(
     Column("id", Text, primary_key=True),
     Column("account_id", ForeignKey("accounts.id"), nullable=False),
     Column("workspace", Text, nullable=False),
+    Column("platform", Text, nullable=False),
     Column("cause", Text, nullable=False),
     Column("broken_at", Time, nullable=False),
     Column("opened_at", Time, nullable=False),
     Column("confirmed_at", Time),
     Column("resolved_at", Time),
     Column("resolution", Text),
-    Index("ix_incidents_open", "account_id", unique=True, **_only("resolved_at IS NULL")),
-    Index("ix_incidents_open_workspace", "workspace", "opened_at", **_only("resolved_at IS NULL")),
+    Column("storm_id", ForeignKey("storms.id")),
+    # Until when whoever took it on is spared reminders, and who that was.
+    Column("acknowledged_at", Time),
+    Column("acknowledged_until", Time),
+    Column("acknowledged_by", Text),
+    Column("snoozed_until", Time),
+    Index("ix_incidents_open", "account_id", unique=True, **_only(OPEN)),
+    Index("ix_incidents_open_workspace", "workspace", "opened_at", **_only(OPEN)),
+    Index("ix_incidents_open_platform", "workspace", "platform", "opened_at", **_only(OPEN)),
+    Index("ix_incidents_open_storm", "storm_id", **_only(f"{OPEN} AND storm_id IS NOT NULL")),
     Index("ix_incidents_account_id", "account_id", "opened_at"),
     Index("ix_incidents_workspace_opened_at", "workspace", "opened_at"),
 )
@@ -169,6 +203,14 @@ links = Table(
     Column("expires_at", Time, nullable=False),
     Column("revoked_at", Time),
     UniqueConstraint("incident_id", "target"),
+)
+
+link_incidents = Table(
+    "link_incidents",
+    metadata,
+    # What else a link leads to, besides its own incident: the others of the message that it stood in.
+    Column("link_id", ForeignKey("links.id"), primary_key=True),
+    Column("incident_id", ForeignKey("incidents.id"), primary_key=True),
 )
 
 mints = Table(
@@ -202,6 +244,42 @@ troubles = Table(
     Index("ix_troubles_current", "workspace", "kind", unique=True, **_only("ended_at IS NULL")),
 )
 
+storms = Table(
+    "storms",
+    metadata,
+    # A platform whose accounts broke all at once: people's notices are held while it lasts.
+    Column("id", Text, primary_key=True),
+    Column("workspace", Text, nullable=False),
+    Column("platform", Text, nullable=False),
+    Column("began_at", Time, nullable=False),
+    Column("last_at", Time, nullable=False),
+    Column("judge_at", Time, nullable=False),
+    Column("broken", Integer, nullable=False),
+    Column("accounts", Integer, nullable=False),
+    Column("ended_at", Time),
+    Column("outcome", Text),
+    Column("decided_by", Text),
+    Index("ix_storms_current", "workspace", "platform", unique=True, **_only(ENDED_NOT)),
+    Index("ix_storms_began_at", "began_at"),
+)
+
+pauses = Table(
+    "pauses",
+    metadata,
+    # Posting to an account that is to be paused or resumed, until it is.
+    Column("account_id", ForeignKey("accounts.id"), primary_key=True),
+    Column("workspace", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("since", Time, nullable=False),
+    Column("due_at", Time, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    # When a sweep asked that showed it active: it is not ours to pause, or to resume later, unless one does.
+    Column("seen_at", Time),
+    # A call was made then, and nobody knows its outcome.
+    Column("tried_at", Time),
+    Index("ix_pauses_workspace_due_at", "workspace", "due_at"),
+)
+
 notices = Table(
     "notices",
     metadata,
@@ -210,15 +288,27 @@ notices = Table(
     # nobody is told the same thing twice.
     Column("subject", Text, nullable=False),
     Column("incident_id", ForeignKey("incidents.id")),
-    # One of the two: an account, for the people who repair it, or a trouble, for the operator.
+    # One of the three: an account, for the people who repair it, or a trouble or a storm, for the operator.
     Column("account_id", ForeignKey("accounts.id")),
     Column("trouble_id", ForeignKey("troubles.id")),
+    Column("storm_id", ForeignKey("storms.id")),
     Column("kind", Text, nullable=False),
     Column("step", Integer, nullable=False),
     Column("channel", Text, nullable=False),
     Column("address", Text, nullable=False),
+    # Whose address it is, their place in the chain of those responsible, and the rule that named them.
+    Column("contact", Text, nullable=False, server_default=""),
+    Column("level", Integer, nullable=False, server_default="0"),
+    Column("why", Text, nullable=False, server_default=""),
+    # What may go into one message with it, and the id of the message in which it goes.
+    Column("family", Text, nullable=False, server_default=""),
+    Column("group_id", Text),
     Column("status", Text, nullable=False),
     Column("reason", Text),
+    # What keeps it back, such as "paused" or "storm:ID".
+    Column("hold", Text),
+    # An attempt ended without anybody knowing whether the message arrived.
+    Column("doubtful", Boolean, nullable=False, server_default=text("false")),
     Column("created_at", Time, nullable=False),
     Column("due_at", Time, nullable=False),
     Column("lease_until", Time),
@@ -230,8 +320,82 @@ notices = Table(
     Column("sent_at", Time),
     UniqueConstraint("subject", "channel", "address", "kind", "step"),
     Index("ix_notices_due", "due_at", **_only(IN_WORK)),
+    Index("ix_notices_recipient_due", "channel", "address", "kind", "due_at", **_only(IN_WORK)),
+    Index("ix_notices_recipient_sent", "channel", "address", "family", "kind", "sent_at"),
+    Index("ix_notices_hold", "hold", **_only(HELD)),
+    Index("ix_notices_group_id", "group_id", **_only("group_id IS NOT NULL")),
     Index("ix_notices_account_id", "account_id"),
     Index("ix_notices_incident_id", "incident_id"),
+)
+
+contacts = Table(
+    "contacts",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("name", Text, nullable=False, server_default=""),
+    # A JSON list of "channel:address", in order.
+    Column("addresses", Text, nullable=False, server_default="[]"),
+    Column("zone", Text, nullable=False, server_default=""),
+    Column("quiet", Text, nullable=False, server_default=""),
+    Column("days", Text, nullable=False, server_default=""),
+    Column("language", Text, nullable=False, server_default=""),
+    # Who wrote it: "file", "api" or "resolver".
+    Column("source", Text, nullable=False),
+    Column("updated_at", Time, nullable=False),
+    Index("ix_contacts_source_updated_at", "source", "updated_at"),
+)
+
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("workspace", Text, primary_key=True),
+    Column("scope", Text, primary_key=True),
+    # The account's or profile's id, or the platform's name; empty for the workspace.
+    Column("ref", Text, primary_key=True),
+    # A JSON list of lists of contacts' keys, level by level, and a JSON object.
+    Column("owners", Text, nullable=False, server_default="[]"),
+    Column("labels", Text, nullable=False, server_default="{}"),
+    Column("source", Text, nullable=False),
+    Column("updated_at", Time, nullable=False),
+)
+
+resolved = Table(
+    "resolved",
+    metadata,
+    Column("workspace", Text, primary_key=True),
+    Column("profile", Text, primary_key=True),
+    Column("account", Text, primary_key=True),
+    Column("fetched_at", Time, nullable=False),
+    # A JSON list of {"keys": […], "after": seconds or null}, and a JSON object. The contacts stand in their own table.
+    Column("levels", Text, nullable=False, server_default="[]"),
+    Column("labels", Text, nullable=False, server_default="{}"),
+    Index("ix_resolved_fetched_at", "fetched_at"),
+)
+
+bad_addresses = Table(
+    "bad_addresses",
+    metadata,
+    Column("channel", Text, primary_key=True),
+    Column("address", Text, primary_key=True),
+    Column("since", Time, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("source", Text, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    # Why somebody was told, or was not: what ``healthd explain`` tells.
+    Column("id", Integer, primary_key=True),
+    Column("at", Time, nullable=False),
+    Column("account_id", ForeignKey("accounts.id")),
+    Column("incident_id", Text),
+    Column("notice_id", Text),
+    Column("what", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("who", Text, nullable=False, server_default=""),
+    Index("ix_decisions_account_id_id", "account_id", "id"),
+    Index("ix_decisions_at", "at"),
 )
 
 inbox = Table(

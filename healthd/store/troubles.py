@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.store.schema import EPOCH, troubles
@@ -31,13 +30,16 @@ def trouble_id(workspace: str, kind: str, since: datetime) -> str:
     return f"{workspace}:{kind}:{int((since - EPOCH).total_seconds() * 1_000_000):x}"
 
 
-def _trouble(row: Row[Any]) -> Trouble:
-    return Trouble(**row._mapping)  # noqa: SLF001 - the row's public mapping, in spite of its name
+_BEGIN = upsert(troubles).on_conflict_do_nothing()
+_TROUBLE = select(*troubles.c[*Trouble.__dataclass_fields__])
+_BY_ID = _TROUBLE.where(troubles.c.id == bindparam("wanted"))
+_LASTING = _TROUBLE.where(troubles.c.ended_at.is_(None)).order_by(troubles.c.since)
+_LASTING_HERE = _LASTING.where(troubles.c.workspace == bindparam("here"))
 
 
 def begin(connection: Connection, trouble: Trouble) -> bool:
     """Notes a trouble; whether it is news. There is one of a kind at a time, which the database itself sees to."""
-    return connection.execute(upsert(troubles).values(asdict(trouble)).on_conflict_do_nothing()).rowcount > 0
+    return connection.execute(_BEGIN, asdict(trouble)).rowcount > 0
 
 
 def end(connection: Connection, ended: list[Trouble], now: datetime) -> None:
@@ -48,12 +50,10 @@ def end(connection: Connection, ended: list[Trouble], now: datetime) -> None:
 
 def current(connection: Connection, workspace: str | None = None) -> list[Trouble]:
     """Troubles that last, the oldest first."""
-    query = select(troubles).where(troubles.c.ended_at.is_(None)).order_by(troubles.c.since)
-    if workspace is not None:
-        query = query.where(troubles.c.workspace == workspace)
-    return [_trouble(row) for row in connection.execute(query)]
+    query = _LASTING if workspace is None else _LASTING_HERE
+    return [Trouble(*row) for row in connection.execute(query, {"here": workspace})]
 
 
 def get(connection: Connection, wanted: str) -> Trouble | None:
-    row = connection.execute(select(troubles).where(troubles.c.id == wanted)).first()
-    return None if row is None else _trouble(row)
+    row = connection.execute(_BY_ID, {"wanted": wanted}).first()
+    return None if row is None else Trouble(*row)

@@ -54,7 +54,8 @@ class Operations:
             # A scrape that fails would hide the very gauge that says why.
             log.warning("metrics.store_unavailable", reason=str(error))
             snapshot = None
-        return Response(self.metrics.exposition(snapshot), headers={"content-type": CONTENT_TYPE})
+        text = self.metrics.exposition(snapshot, writable=self.store.writable)
+        return Response(text, headers={"content-type": CONTENT_TYPE})
 
     async def livez(self, _: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -95,7 +96,20 @@ def status_lines(seen: Snapshot) -> list[str]:
             if trouble.workspace == workspace:
                 since = in_words(seen.at - trouble.since)
                 lines.append(f"  TROUBLE for {since}: {trouble.kind}, {trouble.message}. {trouble.remedy}")
-    lines += ["", f"notices waiting: {sum(seen.outbox.values())}, the oldest due for {in_words(seen.outbox_age)}"]
+        for storm in seen.storms:
+            if storm.workspace == workspace:
+                since = in_words(seen.at - storm.began_at)
+                lines.append(
+                    f"  STORM for {since}: {storm.broken} of {storm.accounts} {storm.platform} account(s) broke at "
+                    f"once; people are not told yet. healthd storms release {storm.id}, or cancel"
+                )
+        if untold := dict(seen.nobody_told).get(workspace):
+            lines.append(f"  NOBODY could be told of {untold} broken account(s): see healthd routes test ACCOUNT")
+    pending = sum(seen.outbox.values())
+    overdue = f", the oldest due for {in_words(seen.outbox_age)}" if pending and seen.outbox_age else ""
+    lines += ["", f"notices waiting: {pending}{overdue}"]
+    if held := ", ".join(f"{number} {by}" for by, number in sorted(seen.held.items()) if number):
+        lines.append(f"notices held: {held}")
     lines.append(f"webhooks not understood: {seen.inbox.get(inbox.InboxStatus.PARKED, 0)}")
     return lines
 

@@ -14,31 +14,33 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib.resources import files
 from typing import Any
-from urllib.parse import parse_qs
 
 import structlog
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from sqlalchemy import Connection
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from healthd.channels.wording import BY_HAND, platform_name
+from healthd.channels.wording import BY_HAND
 from healthd.core.cadence import NEEDS_AN_OPERATOR
 from healthd.core.duration import in_words
-from healthd.core.model import BROKEN, Cause, Lane, Resolution, State
+from healthd.core.model import Lane
 from healthd.core.probing import CLICK_WINDOW
 from healthd.core.text import clean
+from healthd.dispatch import Dispatch
 from healthd.links import Links, fingerprint
 from healthd.providers.base import ForbiddenLink, Provider, ProviderError, RateLimited, Unavailable
 from healthd.providers.smartlyq import is_allowed_link
-from healthd.store import accounts, incidents
-from healthd.store.accounts import StoredAccount
+from healthd.store import accounts, incidents, notices
 from healthd.store.database import Store, StoreUnavailable
-from healthd.store.incidents import Incident, Link
+from healthd.store.incidents import Link
 from healthd.visitors import Mistakes, network
+from healthd.web import noting
+from healthd.web.bodies import Unread, form_fields, read_body
+from healthd.web.reconnect_cases import OPEN_PAGES, PRESSABLE, WATCHED, Case, Visit, all_of, cookie_of, look_up
+from healthd.web.reconnect_words import SAYINGS, noted, rows_of, words_for
 
 log = structlog.get_logger("healthd.web")
 
@@ -46,11 +48,14 @@ MINT_WITHIN = 8.0
 """Seconds for which a person waits for the provider's link before we say that it takes too long."""
 FIRST_LOOK = timedelta(seconds=5)
 """When the account is looked at for the first time after a press: nobody gives consent faster."""
-PATIENCE = timedelta(minutes=2)
-"""How long after a press an account may stay broken before the page doubts that the right one was chosen."""
 BODY_LIMIT = 4096
 BODY_WITHIN = 5.0
 PER_MINUTE, PER_HOUR = 5, 30
+MORE_PER_MINUTE, EACH_PER_HOUR = 5, 5
+"""A link to several accounts may be pressed that much more often: five more times a minute at the most, so that a robot
+that presses all there is stays cheap, and five more times an hour for each account.
+"""
+NOTES_AT_ONCE, NOTES_PER_SECOND = 10, 1 / 60
 FORM_HOURS = 24
 """For how long an open page can be pressed before it has to be loaded again."""
 
@@ -72,160 +77,21 @@ class PageHooks:
     on_trouble: Callable[[str, ProviderError], Awaitable[None]] = _nobody_waits
     on_answer: Callable[[str], Awaitable[None]] = _nobody_waits
     on_refused: Callable[[str], None] = _nobody
+    on_noted: Callable[[str], None] = _nobody
+    """Told ``acknowledge``, ``snooze:1d``, ``snooze:3d`` or ``resume``, after which notices may be due."""
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What a link is about, as it stands now. ``pressed``: it was this visitor's browser that pressed the button.
-    ``other_connected``: another account of the platform was connected since the last press.
-    """
-
-    token: str
-    link: Link
-    incident: Incident
-    account: StoredAccount
-    pressed: bool
-    other_connected: bool
-
-    def state(self, now: datetime) -> str:
-        """One of the names in ``SAYINGS``."""
-        if self.link.revoked_at is not None:
-            return "over"
-        if self.account.account.state is State.REMOVED or self.incident.resolution is Resolution.REMOVED:
-            return "removed"
-        if self.incident.resolved_at is not None:
-            return "again" if self.account.account.state in BROKEN else "repaired"
-        return "over" if now >= self.link.expires_at else self._progress(now)
-
-    def _progress(self, now: datetime) -> str:
-        """A robot's press leaves the page as it is for the person who opens it afterwards."""
-        clicked = self.account.clicked_at
-        if not self.pressed or clicked is None or now - clicked >= CLICK_WINDOW:
-            return "unconfirmed" if self.incident.confirmed_at is None else "broken"
-        return "still_broken" if self.other_connected or now - clicked >= PATIENCE else "waiting"
-
-
-PRESSABLE = frozenset({"broken", "unconfirmed", "waiting", "still_broken"})
-_GONE = frozenset({"over", "removed", "again"})
+_GONE = frozenset({"over", "removed", "again", "several_removed", "several_again"})
 """Shown with 410. A repaired account is no error: what the person came for has been done."""
-_PRESSED = "pressed"
-"""The cookie of a browser that pressed the button. It lives on this page's path alone, and opens nothing."""
 
 
 class Refusal(Exception):
-    """A request that is answered with a page other than the one it asked for."""
+    """A request that is answered with a page other than the one it asked for. ``case``: what it was about."""
 
-    def __init__(self, page: str, status: int, retry_after: int | None = None) -> None:
+    def __init__(self, page: str, status: int, retry_after: int | None = None, case: Case | None = None) -> None:
         super().__init__(page)
-        self.page, self.status, self.retry_after = page, status, retry_after
+        self.page, self.status, self.retry_after, self.case = page, status, retry_after, case
 
-
-@dataclass(frozen=True, slots=True)
-class Saying:
-    """What a page says. ``{account}``, ``{handle}``, ``{platform}``, ``{cause}`` and ``{wait}`` are filled in; the
-    button stands only while the account can be reconnected.
-    """
-
-    tone: str
-    badge: str
-    title: str
-    text: str
-    more: str = ""
-    button: str = ""
-
-    def filled(self, words: Mapping[str, str]) -> dict[str, Markup]:
-        """All but the tone, with the words in place: escaped, unless they are markup already."""
-        parts = {name: getattr(self, name) for name in ("badge", "title", "text", "more", "button")}
-        return {name: Markup(part).format(**words) for name, part in parts.items()}  # noqa: S704 - sentences of ours
-
-
-SAYINGS: Mapping[str, Saying] = {
-    "broken": Saying(
-        "broken", "Disconnected", "{account} on {platform} needs to be reconnected", "{cause}",
-        "Posts scheduled for it fail until it is reconnected.", "Reconnect on {platform}",
-    ),
-    "unconfirmed": Saying(
-        "soon", "Not confirmed yet", "{account} on {platform} may need to be reconnected",
-        "We were told that it lost its connection, but could not check it ourselves yet.",
-        "Reconnecting it does no harm if it turns out to work.", "Reconnect on {platform}",
-    ),
-    "waiting": Saying(
-        "soon", "Waiting for {platform}", "Waiting for {account} to be connected again",
-        "When you have finished at {platform}, this page notices within a few seconds.",
-        "Did {platform} not open, or did you close it?", "Open {platform} again",
-    ),
-    "still_broken": Saying(
-        "broken", "Still disconnected", "{account} on {platform} is still not connected",
-        "If you have finished there, you may have chosen another account than {handle}, or left out a permission.",
-        "Please try again, choose {handle}, and leave all permissions ticked.", "Try again on {platform}",
-    ),
-    "repaired": Saying(
-        "fixed", "Fixed", "{account} on {platform} is connected again",
-        "Thank you. There is nothing more to do here, and you can close this page.",
-        "Posts that failed in the meantime may have to be published again.",
-    ),
-    "again": Saying(
-        "broken", "Disconnected again", "{account} on {platform} lost its connection again",
-        "What this link was for has been repaired. It is not for what happened since then.",
-        f"The newest message about this account has a link that works. You can also reconnect it at {BY_HAND}.",
-    ),
-    "removed": Saying(
-        "quiet", "Removed", "{account} on {platform} is no longer connected here",
-        "The account was removed from the workspace, so there is nothing to repair.",
-    ),
-    "over": Saying(
-        "quiet", "Link expired", "This link no longer works",
-        "Links in our messages end after some days. The newest message about this account has one that works.",
-        f"You can also reconnect the account at {BY_HAND}.",
-    ),
-    "invalid": Saying(
-        "quiet", "Unknown link", "This link is not one of ours, or not complete",
-        "Mail programs sometimes cut long links. Open the link from the message itself, or copy all of it.",
-        f"You can also reconnect the account at {BY_HAND}.",
-    ),
-    "busy": Saying(
-        "soon", "One moment", "Too much is going on just now",
-        "The service that opens the log-in page asks for patience. Please wait {wait}, and try again.",
-        "This link stays valid.", "Try again",
-    ),
-    "often": Saying(
-        "soon", "One moment", "That was a little too often",
-        "Please wait {wait}, and try again.", "", "Try again",
-    ),
-    "unavailable": Saying(
-        "soon", "Not reachable", "The log-in page cannot be opened just now",
-        "The service behind it does not answer. That is not your doing: please try again in some minutes.",
-        "This link stays valid.", "Try again",
-    ),
-    "operator": Saying(
-        "soon", "Not possible just now", "Something has to be put right on our side first",
-        "That is not your doing, and nothing that you could mend. Please try again later.",
-        "This link stays valid.", "Try again",
-    ),
-    "missing": Saying(
-        "soon", "Not found", "{account} on {platform} cannot be found just now",
-        "It may have been removed from the workspace. Then there is nothing to do.",
-        f"If you still see it at {BY_HAND}, you can reconnect it there.",
-    ),
-    "by_hand": Saying(
-        "quiet", "Another way", "This account is connected in another way",
-        f"{{platform}} does not take this account back by a link. Go to {BY_HAND}, and connect it again there.",
-    ),
-    "paused": Saying(
-        "quiet", "Paused", "The profile of this account is paused",
-        "The account can be reconnected, with this link, once the profile is resumed.",
-    ),
-    "stale": Saying(
-        "soon", "Once more, please", "Please press the button once more",
-        "This page was open for a long time, or was not opened from our message.", "", "Reconnect on {platform}",
-    ),
-    "method": Saying("quiet", "Not possible", "This cannot be done here", "Open the link from the message."),
-}  # fmt: skip
-
-_CAUSES = {
-    Cause.TOKEN: "{platform} stopped accepting this account’s permission to publish {span} ago.",
-    Cause.CONNECTION: "The connection to this account on {platform} stopped working {span} ago.",
-}
 
 _FAILURES: Mapping[str, tuple[str, int]] = {
     "rate_limited": ("busy", 503),
@@ -251,9 +117,12 @@ def reconnect_routes(
     now: Callable[[], datetime],
     wake: Callable[[str], None],
     hooks: PageHooks,
+    dispatch: Dispatch | None = None,
 ) -> list[Route]:
-    """The public pages. ``wake`` is called with a workspace's name when one of its accounts is to be looked at soon."""
-    page = ReconnectPage(store, links, providers, allowed_hosts, now, wake, hooks)
+    """The public pages. ``wake`` is called with a workspace's name when one of its accounts is to be looked at soon;
+    ``dispatch`` is what notes that somebody is on it, by the usual choices where none is given.
+    """
+    page = ReconnectPage(store, links, providers, allowed_hosts, now, wake, hooks, dispatch or Dispatch())
     return [
         Route("/robots.txt", _Endpoint(page, page.robots)),
         Route("/r/static/{name}", _Endpoint(page, page.static)),
@@ -302,9 +171,11 @@ class ReconnectPage:
     now: Callable[[], datetime]
     wake: Callable[[str], None]
     hooks: PageHooks
+    dispatch: Dispatch = field(default_factory=Dispatch)
 
-    _minting: dict[str, asyncio.Task[str]] = field(default_factory=dict)
+    _minting: dict[tuple[str, str], asyncio.Task[str]] = field(default_factory=dict)
     _mistakes: Mistakes = field(default_factory=Mistakes)
+    _notes: Mistakes = field(default_factory=lambda: Mistakes(NOTES_AT_ONCE, NOTES_PER_SECOND))
 
     def __post_init__(self) -> None:
         self._assets = _load_assets()
@@ -315,20 +186,24 @@ class ReconnectPage:
 
     async def answer(self, request: Request) -> Response:
         """``GET`` and ``HEAD`` show, ``POST`` is a press."""
-        case: Case | None = None
+        visit: Visit | None = None
         try:
-            case = await self._case(request)
-            return await self._press(request, case) if request.method == "POST" else self._show(case)
+            visit = await self._visit(request)
+            return await self._take(request, visit) if request.method == "POST" else self._show(visit)
         except Refusal as refusal:
-            return self.refuse(refusal, case)
+            return self.refuse(refusal, visit)
 
     async def state(self, request: Request) -> Response:
         """What an open page asks again and again."""
         try:
-            case = await self._case(request)
+            visit = await self._visit(request)
         except Refusal as refusal:
             return JSONResponse({"state": refusal.page}, refusal.status)
-        return JSONResponse({"state": case.state(self.now())})
+        now = self.now()
+        found: dict[str, Any] = {"state": visit.state(now)}
+        if visit.several:
+            found["incidents"] = [{"incident": case.incident.id, "state": state} for case, state in visit.rows(now)]
+        return JSONResponse(found)
 
     async def static(self, request: Request) -> Response:
         asset = self._assets.get(request.path_params["name"])
@@ -344,32 +219,36 @@ class ReconnectPage:
     async def nothing(self, _: Request) -> Response:
         return self.refuse(Refusal("invalid", 404))
 
-    async def _case(self, request: Request) -> Case:
+    async def _visit(self, request: Request) -> Visit:
         token = str(request.path_params["token"])
         link_id = self.links.check(token)
-        pressed = _PRESSED in request.cookies
-        found = None if link_id is None else await self.store.read(_look_up, token, link_id, pressed)
+        found = None if link_id is None else await self.store.read(look_up, token, link_id, tuple(request.cookies))
         if found is None:
             if self._mistakes.again(network(_address(request)), asyncio.get_running_loop().time()):
                 raise Refusal("often", 429, 60)
             raise Refusal("invalid", 404)
         return found
 
-    def _show(self, case: Case) -> Response:
-        name = case.state(self.now())
+    def _show(self, visit: Visit, status: int | None = None) -> Response:
+        name = visit.state(self.now())
         self.hooks.on_page(name)
-        return self._render(name, case, 410 if name in _GONE else 200)
+        return self._render(name, visit, None, status or (410 if name in _GONE else 200))
 
-    def refuse(self, refusal: Refusal, case: Case | None = None) -> Response:
+    def refuse(self, refusal: Refusal, visit: Visit | None = None) -> Response:
         self.hooks.on_refused(refusal.page)
-        response = self._render(refusal.page, case, refusal.status, refusal.retry_after)
+        response = self._render(refusal.page, visit, refusal.case, refusal.status, refusal.retry_after)
         if refusal.retry_after is not None:
             response.headers["retry-after"] = str(refusal.retry_after)
         return response
 
-    def _render(self, name: str, case: Case | None, status: int, wait: int | None = None) -> Response:
-        saying = SAYINGS[name]
-        words = _words(case, self.now(), wait)
+    def _render(
+        self, name: str, visit: Visit | None, case: Case | None, status: int, wait: int | None = None
+    ) -> Response:
+        """``case`` is what the page is about; without one, what this visitor has to repair next."""
+        now, saying = self.now(), SAYINGS[name]
+        rows = visit.rows(now) if visit else []
+        case, state = next((row for row in rows if row[0] is case), rows[0]) if rows else (None, "")
+        words = words_for(case, visit, now, wait)
         facts: dict[str, Any] = {
             **saying.filled(words),
             "page": name,
@@ -377,64 +256,101 @@ class ReconnectPage:
             "platform": words["platform"],
             "handle": words["handle"],
             "wait": wait,
-            "press": None,
+            "case": case,
+            "offered": state in PRESSABLE and (bool(saying.button) or name == "several"),
+            "refusal": visit is not None and name != visit.state(now),
+            "watched": name in WATCHED or (name == "several" and state in WATCHED),
+            "visit": visit,
+            "states": " ".join(state for _, state in rows),
+            "rows": rows_of(visit, now) if visit and name.startswith("several") else [],
+            "noted": noted(visit, now) if visit else "",
+            "acknowledged_for": in_words(self.dispatch.cadence.acknowledge_for),
+            "proof": lambda incident: self._form(visit.case(incident).link, now),  # type: ignore[union-attr]
         }
-        if case is not None:
-            facts |= {"state": case.state(self.now()), "link": case.token}
-            if saying.button and facts["state"] in PRESSABLE:
-                facts["press"] = self._form(case.link, self.now())
         body = self._templates.get_template("reconnect.html.j2").render(facts)
         return Response(body, status, media_type="text/html")
 
     def _form(self, link: Link, now: datetime) -> str:
-        """What proves that a press comes from a page of ours about this link, and not from long ago."""
+        """What proves that a press comes from a page of ours about this link and incident, and not from long ago."""
         hour = int(now.timestamp()) // 3600
-        return f"{hour}.{self.links.sign(f'{link.id}:{hour}')}"
+        return f"{hour}.{self.links.sign(f'{link.id}:{link.incident_id}:{hour}')}"
 
     def _is_form(self, text: str, link: Link) -> bool:
         hour, _, proof = text.partition(".")
         if not (hour.isascii() and hour.isdecimal() and len(hour) <= 10):
             return False
         age = int(self.now().timestamp()) // 3600 - int(hour)
-        return 0 <= age < FORM_HOURS and self.links.signed(f"{link.id}:{hour}", proof)
+        return 0 <= age < FORM_HOURS and self.links.signed(f"{link.id}:{link.incident_id}:{hour}", proof)
 
-    async def _press(self, request: Request, case: Case) -> Response:
-        """From the button to the provider's page."""
-        if case.state(self.now()) not in PRESSABLE:
-            return self._show(case)
+    async def _take(self, request: Request, visit: Visit) -> Response:
+        """One of the page's buttons was pressed."""
+        if visit.state(self.now()) not in OPEN_PAGES:
+            return self._show(visit)
         if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
             raise Refusal("stale", 403)
         form = await _read_form(request)
-        if not self._is_form(form.get("press", ""), case.link):
-            raise Refusal("stale", 403)
-        url = await self._mint_once(request, case)
+        case, said = visit.case(form.get("incident")), form.get("do")
+        if case is None or not self._is_form(form.get("press", ""), case.link):
+            if said is not None:
+                return self._show(visit, 403)
+            raise Refusal("stale", 403, case=case)
+        return await self._press(request, visit, case) if said is None else await self._note(visit, said)
+
+    async def _press(self, request: Request, visit: Visit, case: Case) -> Response:
+        """From the button to the provider's page."""
+        if case.state(self.now()) not in PRESSABLE:
+            return self._show(visit)
+        url = await self._mint_once(request, visit, case)
         self.wake(case.account.account.workspace)
         response = RedirectResponse(url, 303)
         response.set_cookie(
-            _PRESSED, "1", int(CLICK_WINDOW.total_seconds()), path=f"/r/{case.token}",
+            cookie_of(visit.link, case.incident.id), "1", int(CLICK_WINDOW.total_seconds()), path=f"/r/{case.token}",
             secure=self.links.secure, httponly=True, samesite="lax",
         )  # fmt: skip
         return response
 
-    async def _mint_once(self, request: Request, case: Case) -> str:
+    async def _note(self, visit: Visit, said: str) -> Response:
+        """Somebody is on it, or wants to hear of it later, or takes that back."""
+        if said not in noting.SAID:
+            return self._show(visit, 400)
+        if self._notes.again(visit.link.id, asyncio.get_running_loop().time()):
+            return self._show(visit, 429)
+        count = await self.store.run(self._write_note, visit.link, said)
+        log.info("link.noted", said=said, accounts=count, link=fingerprint(visit.token))
+        self.hooks.on_noted(said)
+        return RedirectResponse(f"/r/{visit.token}", 303)
+
+    def _write_note(self, connection: Connection, link: Link, said: str) -> int:
+        """One transaction, about all that the link leads to. A link proves no more than whom it was sent to."""
+        told = notices.told_through(connection, link.incident_id, link.target)
+        who = (told and told.contact) or "reader of the link"
+        return noting.note(connection, self.dispatch, all_of(connection, link), said, self.now(), who)
+
+    async def _mint_once(self, request: Request, visit: Visit, case: Case) -> str:
         """A double click sends two presses and shows the answer to the second: both get the same provider link."""
-        minting = self._minting.get(case.link.id)
+        key = (visit.link.id, case.incident.id)
+        minting = self._minting.get(key)
         if minting is None:
-            minting = asyncio.create_task(self._mint(request, case))
-            self._minting[case.link.id] = minting
-            minting.add_done_callback(lambda _: self._minting.pop(case.link.id))
+            before = sum(link == visit.link.id for link, _ in self._minting)
+            minting = asyncio.create_task(self._mint(request, case, len(visit.cases) + visit.more, before))
+            self._minting[key] = minting
+            minting.add_done_callback(lambda _: self._minting.pop(key))
         return await asyncio.shield(minting)
 
-    async def _check_pace(self, link: Link, now: datetime) -> None:
+    async def _check_pace(self, case: Case, number: int, before: int) -> None:
+        """Whether a link to so many accounts may be pressed once more, besides the presses that are under way."""
+        now, link = self.now(), case.link.id
         minute, hour = timedelta(minutes=1), timedelta(hours=1)
-        if await self.store.read(incidents.mints_since, link.id, now - minute) >= PER_MINUTE:
-            raise Refusal("often", 429, 60)
-        if await self.store.read(incidents.mints_since, link.id, now - hour) >= PER_HOUR:
-            raise Refusal("often", 429, 3600)
+        in_minute = PER_MINUTE + min(number - 1, MORE_PER_MINUTE)
+        if before + await self.store.read(incidents.mints_since, link, now - minute) >= in_minute:
+            raise Refusal("often", 429, 60, case)
+        in_hour = PER_HOUR + (number - 1) * EACH_PER_HOUR
+        if before + await self.store.read(incidents.mints_since, link, now - hour) >= in_hour:
+            raise Refusal("often", 429, 3600, case)
 
-    async def _mint(self, request: Request, case: Case) -> str:
+    async def _mint(self, request: Request, case: Case, number: int, before: int) -> str:
         """A fresh provider link, on record. Raises ``Refusal`` with the page that explains why there is none."""
-        await self._check_pace(case.link, self.now())
+        await self._check_pace(case, number, before)
         account = case.account.account
         client = _client(request)
         about = {"workspace": account.workspace, "account_id": account.ref, "link": fingerprint(case.token)}
@@ -448,7 +364,7 @@ class ReconnectPage:
                 await self.hooks.on_trouble(account.workspace, error)
             page, status = _FAILURES.get(error.kind, ("unavailable", 503))
             wait = min(3600, max(1, math.ceil(error.retry_after))) if isinstance(error, RateLimited) else None
-            raise Refusal(page, status, wait) from None
+            raise Refusal(page, status, wait, case) from None
         await self.store.run(self._record, case.link, "minted", client, None)
         self.hooks.on_mint("minted")
         await self.hooks.on_answer(account.workspace)
@@ -477,53 +393,14 @@ class ReconnectPage:
             accounts.schedule_probe(connection, [link.account_id], now + FIRST_LOOK, Lane.CLICK)
 
 
-def _look_up(connection: Connection, token: str, link_id: str, pressed: bool) -> Case | None:
-    link = incidents.link(connection, link_id)
-    incident = incidents.get(connection, link.incident_id) if link else None
-    account = accounts.by_id(connection, link.account_id) if link else None
-    if link is None or incident is None or account is None:
-        return None
-    clicked = account.clicked_at
-    other = clicked is not None and incidents.other_connected_since(connection, account, clicked)
-    return Case(token, link, incident, account, pressed, other)
-
-
-def _words(case: Case | None, now: datetime, wait: int | None) -> dict[str, str]:
-    """What is filled into a saying. Names that somebody else chose stand in <bdi>, so that they turn no sentence
-    around.
-    """
-    patience = in_words(timedelta(seconds=wait or 60))
-    if case is None:
-        return {"account": "", "handle": "", "platform": "", "cause": "", "wait": patience}
-    platform = platform_name(case.account.account.platform)
-    span = in_words(now - case.incident.broken_at)
-    return {
-        "account": Markup("<bdi>{}</bdi>").format(case.account.name),
-        "handle": Markup('<bdi class="handle">{}</bdi>').format(_handle(case.account)),
-        "platform": platform,
-        "cause": _CAUSES[case.incident.cause].format(span=span, platform=platform),
-        "wait": patience,
-    }
-
-
 async def _read_form(request: Request) -> dict[str, str]:
     """The form's fields. Raises ``Refusal`` for one that is too long or too slow."""
-    body = b""
     try:
-        async with asyncio.timeout(BODY_WITHIN):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > BODY_LIMIT:
-                    raise Refusal("stale", 413)
-    except TimeoutError:
-        raise Refusal("stale", 408) from None
-    except ClientDisconnect:
-        raise Refusal("stale", 400) from None
-    try:
-        fields = parse_qs(body.decode("latin-1"), max_num_fields=20)
+        return form_fields(await read_body(request, BODY_LIMIT, BODY_WITHIN))
+    except Unread as unread:
+        raise Refusal("stale", unread.status) from None
     except ValueError:
         raise Refusal("stale", 400) from None
-    return {name: values[0] for name, values in fields.items()}
 
 
 def _address(request: Request) -> str:
@@ -534,11 +411,6 @@ def _client(request: Request) -> str:
     """Who pressed, as far as the record should know: enough to tell a robot from a person."""
     agent = clean(request.headers.get("user-agent", ""), 160)
     return f"{network(_address(request), v4=24, v6=48)} {agent}".rstrip()
-
-
-def _handle(account: StoredAccount) -> str:
-    username = account.username or ""
-    return f"@{username.removeprefix('@')}" if username and " " not in username else username or account.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,10 @@ GUARDED = held(PAGES, "test_every_answer_is_guarded", "test_refusals_and_redirec
 NO_MINT = held(PAGES, "test_nothing_but_a_press_asks_the_provider_for_a_link")
 FIVE_A_MINUTE = held(PAGES, "test_a_link_can_be_pressed_five_times_a_minute_and_thirty_times_an_hour")
 PAUSES = held(CLIENT, "test_too_many_requests_stop_every_lane_for_as_long_as_was_asked")
-STORM = "issue 4: the gate that holds people's notices while many accounts break at once"
+STORM = "outbox/test_storms"
+STORM_HOLDS = held(STORM, "test_the_operator_gets_one_notice_and_people_none",
+                   "test_when_all_recover_by_themselves_people_never_hear_of_it",
+                   "test_what_lasts_is_told_when_its_time_is_up")  # fmt: skip
 
 TRANSPORT = (
     Row("W1", "any method but POST", "405 with Allow: POST and no body", "be taken for a webhook",
@@ -306,8 +309,10 @@ CONTENT = (
         held(HERE, "test_connected_alone_repairs_nothing_and_a_hundred_events_are_one_incident")),
     Row("W75", "a hundred equal events", "one incident, one message", "be told a hundred times",
         held(HERE, "test_connected_alone_repairs_nothing_and_a_hundred_events_are_one_incident") + ONCE),
-    Row("W76", "ten thousand accounts expire in a minute", "today: each is told; none is lost", "mail everybody",
-        (), STORM),
+    Row("W76", "ten thousand accounts expire in a minute",
+        "people's notices are held, the operator gets one; none is lost", "mail everybody",
+        STORM_HOLDS + held("outbox/test_thousands",
+                           "test_thousands_that_break_at_once_are_few_messages_and_soon_told")),
     Row("W77", "disconnected, as its owner chose", "told once as disconnected; closed when the list drops it",
         "nag after the removal",
         held(MAIN, "test_a_disconnection_that_the_reading_agrees_with_is_told_at_once",
@@ -479,8 +484,13 @@ RENDERED = (
         held("channels/test_email", "test_an_address_is_taken_whole_or_refused",
              "test_a_recipient_that_is_no_address_is_dead_without_asking_any_server")
         + held("config/test_mistakes", f"{MISTAKE}[an address that the channel cannot take]")),
-    Row("R21", "two hundred accounts of one person", "today: a message each", "flood the person",
-        (), "issue 4: one message for several accounts of one person"),
+    Row("R21", "two hundred accounts of one person", "one message for each log-in, one page that repairs them all",
+        "flood the person",
+        held("outbox/test_grouping",
+             "test_accounts_that_break_together_arrive_as_one_message_whose_link_leads_to_all",
+             "test_more_logins_than_a_person_wants_to_hear_of_one_by_one_make_one_message")
+        + held("outbox/test_thousands", "test_thousands_that_break_at_once_are_few_messages_and_soon_told")
+        + held("web/test_several_accounts_page", "test_up_to_fifty_are_listed_the_broken_ones_first")),
     Row("R22", "one message that cannot be rendered or sent", "tried again, then visibly given up",
         "hold the others up",
         held(OUTBOX, "test_what_fails_is_tried_again_as_the_same_message",
@@ -568,9 +578,14 @@ UPSTREAM = (
     Row("U30", "an answer older than what is known", "on record, changes nothing, asked again", "undo what is newer",
         held(MACHINE, "test_an_answer_to_a_question_older_than_the_last_change_is_not_believed")
         + held(ENGINE, "test_a_late_answer_is_on_record_as_nothing_and_its_question_is_asked_again_soon")),
-    Row("U31", "many accounts of one platform break at once", "today: each is confirmed and told", "mail everybody",
-        (), STORM),
-    Row("U32", "everything breaks at once", "today: each is confirmed and told", "mail everybody", (), STORM),
+    Row("U31", "many accounts of one platform break at once",
+        "people's notices are held, the operator gets one, accounts are asked again", "mail everybody",
+        STORM_HOLDS + held(STORM, "test_its_accounts_are_asked_about_again",
+                           "test_another_platform_and_another_workspace_go_on_as_ever")),
+    Row("U32", "everything breaks at once", "a storm of each platform; later one message to each person",
+        "mail everybody",
+        STORM_HOLDS + held(STORM, "test_when_few_are_left_they_are_told_together",
+                           "test_a_restart_in_the_middle_of_it_changes_nothing")),
     Row("U33", "well and broken in turns", "nobody hears of a single bad reading", "be told at each turn",
         held(MACHINE, "test_nobody_hears_of_a_single_bad_reading_or_of_an_event_alone")
         + held(ENGINE, "test_people_hear_only_after_a_confirmation")),

@@ -45,7 +45,7 @@ NAMES = {name: text for name, text in HOSTILE.items() if text and "\ud800" not i
 SHOWN_WHOLE = ("قهوة أكمي", "👩‍👩‍👧‍👦 Family 👩🏽‍💻", "=HYPERLINK(1)")
 PLAIN = "Acme Coffee"
 SECRET_REASON = "refused: token=EAAG-CANARY see https://evil.example/?t=CANARY <!channel>"
-MARKED = re.compile(r"[A-Z][a-z ]+\n<!date\^\d+\^[^|<>]+\|[\w ,:]+>")
+MARKED = re.compile(r"[A-Z][a-z ]+\n<!date\^\d+\^[^|<>]+\|[\w\xa0 ,:]+>")
 """All that is ever markup in a message to Slack."""
 
 
@@ -76,14 +76,17 @@ async def town(folder: Path) -> AsyncIterator[Town]:
             "channels.letters": f'type = "email"\nhost = "localhost"\nport = {post.port}\nsecurity = "none"\n'
             'sender = "healthd <healthd@acme.example>"',
             "channels.chat": f'type = "slack"\ntoken = "{TOKEN}"\nchannel = "#alerts"\napi_url = "{peer.url}/api/"',
-            "notices": 'default = ["letters:ada@acme.example", "chat"]',
+            "notices": 'default = ["letters:ada@acme.example", "chat"]\n'
+            'group_wait = "0s"\ngroup_interval = "0s"\ndigest_above = 1000',
         }
         async with rig(folder, options={"accounts": 1}, **sections) as scene:
             yield Town(scene, post, slack)
 
 
 def named(scene: Rig, name: str) -> Account:
-    return scene.sandbox.world.add_account("sandbox", "facebook", name, name)
+    """Each behind a login of its own: so each is a message of its own."""
+    platform = f"network{len(scene.sandbox.world.accounts)}"
+    return scene.sandbox.world.add_account("sandbox", platform, name, name)
 
 
 async def by_api(town: Town) -> None:
@@ -101,6 +104,7 @@ async def by_webhook(town: Town) -> None:
     await settled(scene)
     scene.sandbox.faults.add(kind="status", status=503)
     for name, account in accounts.items():
+        scene.sandbox.world.break_token(account)
         body = event(account_id=account.id, account_name=name, reason=SECRET_REASON)
         assert (await deliver(scene, body))[0] == 202
     await scene.until_drained()

@@ -6,47 +6,102 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from healthd.channels.base import LINK, Channel, Delivery, Notice, Receipt
+from healthd.channels.base import (
+    LINK,
+    AccountFacts,
+    Channel,
+    Delivery,
+    Message,
+    Notice,
+    Receipt,
+    StormNotice,
+    TroubleNotice,
+)
+from healthd.channels.wording import BY_HAND
 from healthd.core.model import Cause, NoticeKind, Target
+from healthd.providers.base import Unauthorized
 
 BROKEN_AT = datetime(2026, 11, 23, 14, 5, tzinfo=UTC)
 REAL_LINK = "https://healthd.acme.example/r/v1.k1.Zm9vYmFyYmF6.c2VjcmV0?a=1&b=2"
 
+ACCOUNT = AccountFacts(
+    ref="1042",
+    platform="facebook",
+    name="Acme Coffee",
+    username="acmecoffee",
+    profile=None,
+    cause=Cause.TOKEN,
+    unconfirmed=False,
+    broken_at=BROKEN_AT,
+)
 OPENED = Notice(
     id="5f0c9a4e2b7d4d1a5f0c9a4e",
     kind=NoticeKind.OPENED,
     step=0,
     target=Target("mail", "ada@acme.example"),
     workspace="acme",
-    platform="facebook",
-    account_ref="1042",
-    account_name="Acme Coffee",
-    account_username="acmecoffee",
-    profile=None,
-    cause=Cause.TOKEN,
-    unconfirmed=False,
-    broken_at=BROKEN_AT,
+    accounts=(ACCOUNT,),
     created_at=BROKEN_AT,
+    by_hand=BY_HAND,
 )
-UNCONFIRMED = replace(OPENED, unconfirmed=True)
+
+
+def about(notice: Notice, **facts: Any) -> Notice:
+    """The notice with other facts about each of its accounts."""
+    return replace(notice, accounts=tuple(replace(account, **facts) for account in notice.accounts))
+
+
+def of_all(notice: Notice, *more: AccountFacts) -> Notice:
+    """The notice about further accounts as well."""
+    return replace(notice, accounts=(*notice.accounts, *more))
+
+
+BESIDE = replace(ACCOUNT, ref="7", platform="instagram", name="Acme Café", username="acmecafe", failed_posts=4)
+UNCONFIRMED = about(OPENED, unconfirmed=True)
 REMINDER = replace(
     OPENED, id="a" * 24, kind=NoticeKind.REMINDER, step=1, created_at=BROKEN_AT + timedelta(days=3, hours=1)
 )
-RESOLVED = replace(
-    OPENED,
-    id="b" * 24,
-    kind=NoticeKind.RESOLVED,
-    link=None,
-    created_at=BROKEN_AT + timedelta(hours=5),
+ESCALATED = replace(REMINDER, id="c1" * 12, kind=NoticeKind.ESCALATED, step=0, also_told=("Grace Hopper",))
+WRONG_ACCOUNT = replace(OPENED, id="c2" * 12, kind=NoticeKind.WRONG_ACCOUNT)
+RESOLVED = about(
+    replace(OPENED, id="b" * 24, kind=NoticeKind.RESOLVED, link=None, created_at=BROKEN_AT + timedelta(hours=5)),
     resolved_at=BROKEN_AT + timedelta(hours=5),
 )
-EXPIRING = replace(OPENED, id="c" * 24, kind=NoticeKind.EXPIRING, link=None, validity_days=5)
-EVERY_KIND = {
+EXPIRING = about(replace(OPENED, id="c" * 24, kind=NoticeKind.EXPIRING, link=None), validity_days=5)
+CHRONIC = about(
+    replace(OPENED, id="c3" * 12, kind=NoticeKind.CHRONIC, link=None),
+    repaired_at=tuple(BROKEN_AT - timedelta(days=days) for days in (12, 8, 3, 1)),
+)
+TROUBLE = TroubleNotice(
+    id="d" * 24, kind=NoticeKind.TROUBLE, target=OPENED.target, workspace="acme", trouble="unauthorized", question="",
+    what="HTTP 401 INVALID_API_KEY", remedy=Unauthorized.remedy, since=BROKEN_AT, created_at=BROKEN_AT,
+    request_id="req_1",
+)  # fmt: skip
+OVER = replace(TROUBLE, id="e" * 24, kind=NoticeKind.TROUBLE_OVER, ended_at=BROKEN_AT + timedelta(hours=2))
+STORM = StormNotice(
+    id="d1" * 12, kind=NoticeKind.STORM, target=OPENED.target, workspace="acme", platform="facebook", broken=412,
+    accounts=1250, window=timedelta(minutes=10), longest=timedelta(hours=1), since=BROKEN_AT, created_at=BROKEN_AT,
+    storm="9b1d2c",
+)  # fmt: skip
+STORM_OVER = replace(
+    STORM, id="d2" * 12, kind=NoticeKind.STORM_OVER, still_broken=3, outcome="it abated: few are still broken",
+    ended_at=BROKEN_AT + timedelta(minutes=40),
+)  # fmt: skip
+EVERY_KIND: dict[str, Message] = {
     "opened": OPENED,
     "unconfirmed": UNCONFIRMED,
     "reminder": REMINDER,
+    "escalated": ESCALATED,
+    "wrong account": WRONG_ACCOUNT,
     "resolved": RESOLVED,
     "expiring": EXPIRING,
+    "chronic": CHRONIC,
+    "two accounts": of_all(OPENED, BESIDE),
+    "two resolved": of_all(RESOLVED, replace(BESIDE, resolved_at=BROKEN_AT + timedelta(hours=1))),
+    "trouble": TROUBLE,
+    "trouble over": OVER,
+    "storm": STORM,
+    "storm over": STORM_OVER,
 }
 
 HOSTILE = {
@@ -80,7 +135,7 @@ HOSTILE = {
 }
 
 
-def deliver(channel: Channel, notice: Notice, link: str | None = REAL_LINK, **more: Any) -> Delivery:
+def deliver(channel: Channel, notice: Message, link: str | None = REAL_LINK, **more: Any) -> Delivery:
     """The notice as the outbox hands it over."""
     return Delivery(
         notice_id=notice.id,
@@ -93,6 +148,6 @@ def deliver(channel: Channel, notice: Notice, link: str | None = REAL_LINK, **mo
     )
 
 
-def follow_up(channel: Channel, notice: Notice, first: Receipt) -> Delivery:
+def follow_up(channel: Channel, notice: Message, first: Receipt, **more: Any) -> Delivery:
     """A later notice of the incident that ``OPENED`` began."""
-    return deliver(channel, notice, thread=OPENED.id, first=first)
+    return deliver(channel, notice, thread=OPENED.id, first=first, **more)

@@ -8,14 +8,29 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from itertools import product
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from healthd.channels.anything_else import AnythingElse, AppriseSettings
-from healthd.channels.base import Retry
+from healthd.channels.base import Dead, Reader, Retry
+from healthd.channels.sentences import LANGUAGES
+from healthd.core.model import Target
 from healthd.core.text import clean
-from tests.channels.samples import EVERY_KIND, EXPIRING, HOSTILE, OPENED, REAL_LINK, RESOLVED, deliver
+from tests.channels.samples import (
+    BESIDE,
+    EVERY_KIND,
+    EXPIRING,
+    HOSTILE,
+    OPENED,
+    REAL_LINK,
+    RESOLVED,
+    about,
+    deliver,
+    of_all,
+)
 from tests.channels.web_peer import WebPeer, hang_up, silence, web_peer
 from tests.loopback import Answer, answer
 
@@ -80,9 +95,10 @@ async def test_nobody_listening_is_tried_again() -> None:
 async def test_a_silent_service_is_given_up_in_time(peer: WebPeer) -> None:
     peer.says(silence)
     channel = service(peer, timeout=0.3)
-    with pytest.raises(Retry):
+    with pytest.raises(Retry) as retry:
         await channel.send(deliver(channel, OPENED))
     assert len(peer.posted) == 1
+    assert retry.value.unknown, "it may have been taken"
 
 
 async def test_an_optional_service_that_failed_was_not_told(peer: WebPeer) -> None:
@@ -98,10 +114,86 @@ async def test_an_optional_service_that_failed_was_not_told(peer: WebPeer) -> No
 def test_no_name_becomes_a_mention_or_a_link(peer: WebPeer, name: str) -> None:
     name = clean(name)
     channel = service(peer)
-    content = channel.render(replace(OPENED, account_name=name, account_username=name, profile=name))
-    said = content["title"] + "\n" + content["body"]
-    assert not re.search(r"@everyone|@here|<[@!#]|<https?:|\]\(|evil\.example", said)
-    assert said.count("https://") == 1, "only our own link"
+    for notice, language in product((OPENED, of_all(OPENED, BESIDE)), LANGUAGES):
+        hostile = about(notice, name=name, username=name, profile=name)
+        content = channel.render(replace(hostile, also_told=(name, name), reader=Reader(name, language)))
+        said = content["title"] + "\n" + content["body"]
+        assert not re.search(r"@everyone|@here|<[@!#]|<https?:|\]\(|evil\.example", said)
+        assert said.count("https://") == 1, "only our own link"
+
+
+async def test_several_accounts_are_a_list_and_the_rest_is_counted(peer: WebPeer) -> None:
+    channel = service(peer)
+    await channel.send(deliver(channel, of_all(OPENED, *[BESIDE] * 21)))
+    message = peer.posted[0].body["message"]
+    assert len(re.findall(r"^- “Acme", message, re.MULTILINE)) == 10
+    assert "and 12 more" in message
+
+
+# One URL for many recipients.
+
+
+def by_address(peer: WebPeer, url: str = "{peer}/{address}/in") -> AppriseSettings:
+    at = url.replace("{peer}", peer.url.replace("http:", "json:"))
+    return AppriseSettings.model_validate({"type": "apprise", "url": at, "timeout": 5})
+
+
+async def test_each_recipient_is_reached_at_their_own_address(peer: WebPeer) -> None:
+    channel = by_address(peer).open()
+    for address in ("12345", "@ada_lovelace", "+15551234567", "ada@acme.example"):
+        await channel.send(deliver(channel, replace(OPENED, target=Target("chat", address))))
+    asked = [unquote(posted.path) for posted in peer.posted]
+    assert asked == ["/12345/in", "/@ada_lovelace/in", "/+15551234567/in", "/ada@acme.example/in"]
+
+
+ADDRESSES = {
+    "a number": ("-10012345", None),
+    "a name": ("@ada_lovelace", None),
+    "a telephone": ("+15551234567", None),
+    "a mail address": ("ada@acme.example", None),
+    "nobody": ("", "write the recipient behind the channel's name"),
+    "a path": ("ada/../eve", "letters, digits"),
+    "a query": ("ada?to=eve", "letters, digits"),
+    "two": ("ada,eve", "letters, digits"),
+    "an escape": ("ada%2feve", "letters, digits"),
+    "a line break": ("ada\neve", "letters, digits"),
+    "letters of other scripts": ("адa", "letters, digits"),
+    "without end": ("a" * 129, "letters, digits"),
+}
+
+
+@pytest.mark.parametrize(("address", "hint"), ADDRESSES.values(), ids=ADDRESSES)
+async def test_an_address_is_taken_whole_or_refused(peer: WebPeer, address: str, hint: str | None) -> None:
+    settings = by_address(peer)
+    channel = settings.open()
+    delivery = deliver(channel, replace(OPENED, target=Target("chat", address)))
+    if hint is None:
+        settings.validate_address(address)
+        await channel.send(delivery)
+        return
+    with pytest.raises(ValueError, match=hint):
+        settings.validate_address(address)
+    with pytest.raises(Dead) as dead:
+        await channel.send(delivery)
+    assert peer.posted == []
+    assert "ada" not in dead.value.reason
+
+
+async def test_a_check_of_a_url_for_many_names_the_service(peer: WebPeer) -> None:
+    assert "JSON" in await by_address(peer).open().check()
+
+
+SERVICES = [
+    "tgram://123456789:abcdefg_hijklmnop/{address}",
+    "twilio://AC" + "0" * 32 + ":" + "0" * 32 + "@15551230000/{address}",
+    "mailto://user:s3cr3t@mail.example?to={address}", "json://a.example/{address}", "ntfy://{address}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", SERVICES, ids=lambda url: str(url).partition(":")[0])
+def test_services_that_write_to_people_take_the_placeholder(url: str) -> None:
+    settings = AppriseSettings.model_validate({"type": "apprise", "url": url})
+    settings.validate_address("+15551234567")
 
 
 @pytest.mark.parametrize("notice", EVERY_KIND.values(), ids=EVERY_KIND)
@@ -153,6 +245,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({"url": ""}, "cannot use the URL"),
     "a service's URL without its parts": ({"url": "tgram://s3cr3t"}, "cannot use the tgram:// URL"),
     "two services": ({"url": "json://a.example/s3cr3t, json://b.example"}, "give each its own channel"),
+    "two recipients in one message": ({"url": "json://a.example/{address}/{address}/s3cr3t"}, "write {address} once"),
     "longer than a lease": ({"url": "json://a.example/s3cr3t", "timeout": 600}, "150"),
     "an unknown key": ({"url": "json://a.example/s3cr3t", "token": "s3cr3t"}, "token"),
 }
@@ -176,7 +269,7 @@ def test_a_route_names_only_the_channel(peer: WebPeer) -> None:
 
 
 def test_nobody_pays_for_a_library_whose_channel_is_not_configured() -> None:
-    late = "{'apprise', 'slack_sdk', 'aiosmtplib', 'jinja2', 'httpx2'}"
+    late = "{'apprise', 'slack_sdk', 'aiosmtplib', 'jinja2', 'httpx2', 'babel'}"
     code = f"import sys, healthd.channels; print(*sorted({late} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == []

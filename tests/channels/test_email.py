@@ -19,8 +19,10 @@ import pytest
 import trustme
 
 from healthd.channels import email
-from healthd.channels.base import Dead, Delivery, Retry
+from healthd.channels.base import Dead, Delivery, Reader, Retry
 from healthd.channels.email import Email, EmailSettings
+from healthd.channels.sentences import LANGUAGES
+from healthd.channels.wording import tell
 from healthd.core.model import Target
 from healthd.core.text import clean
 from tests.channels.mail_server import (
@@ -32,7 +34,19 @@ from tests.channels.mail_server import (
     mail_server,
     scripted_server,
 )
-from tests.channels.samples import EVERY_KIND, HOSTILE, OPENED, REAL_LINK, REMINDER, RESOLVED, deliver, follow_up
+from tests.channels.samples import (
+    BESIDE,
+    EVERY_KIND,
+    HOSTILE,
+    OPENED,
+    REAL_LINK,
+    REMINDER,
+    RESOLVED,
+    about,
+    deliver,
+    follow_up,
+    of_all,
+)
 
 LOGIN = {"username": USERNAME, "password": PASSWORD}
 BASE_HEADERS = [
@@ -241,10 +255,21 @@ BROKEN = {
 
 @pytest.mark.parametrize("answers", BROKEN.values(), ids=BROKEN)
 async def test_an_outcome_that_nobody_knows_is_tried_again(answers: dict[str, str]) -> None:
+    """It may have arrived from the moment on at which the server was offered the data."""
     async with scripted_server(answers) as server:
         mail = channel(server.port, timeout=0.3 if SILENCE in answers.values() else 5)
-        with pytest.raises(Retry):
+        with pytest.raises(Retry) as retry:
             await mail.send(deliver(mail, OPENED))
+    assert retry.value.unknown is ("DATA" in server.heard)
+
+
+async def test_a_message_that_the_server_put_off_has_not_arrived() -> None:
+    async with scripted_server({".": "451 4.3.0 queue full"}) as server:
+        mail = channel(server.port)
+        with pytest.raises(Retry) as retry:
+            await mail.send(deliver(mail, OPENED))
+    assert not retry.value.unknown
+    assert len(server.data) == 1
 
 
 async def test_a_message_cut_off_after_the_final_dot_is_repeated_as_the_same_message() -> None:
@@ -375,7 +400,7 @@ async def test_a_reminder_keeps_the_subject_so_that_mail_clients_show_one_conver
 
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
 async def test_no_name_adds_a_header_a_long_line_or_a_recipient(name: str) -> None:
-    hostile = replace(OPENED, account_name=clean(name), account_username=clean(name) or None, profile=clean(name))
+    hostile = about(of_all(OPENED, BESIDE), name=clean(name), username=clean(name) or None, profile=clean(name))
     letter = await arrives(deliver(channel(), hostile))
     message = read(letter.raw)
     assert sorted(message.keys()) == BASE_HEADERS
@@ -432,22 +457,42 @@ async def test_the_text_part_reads_well_at_72_columns_and_says_what_the_html_say
     assert "\n\n\n" not in text
     assert text.count(REAL_LINK) == (1 if notice.link else 0)
     assert page.links == ([REAL_LINK] * 2 if notice.link else [])
-    said = " ".join(page.text.split())
-    for paragraph in text.split("\n\n"):
-        for sentence in re.split(r"(?<=\.)\s", " ".join(paragraph.split())):
-            if not re.match(r"--|http|Account:", sentence):
-                assert sentence in said
+    words = tell(notice)
+    said = [words.headline, words.happened, words.consequence, words.todo, words.link_note, words.by_hand, words.footer]
+    said += [
+        *words.advice,
+        *(fact.value for fact in (*words.facts, *words.commands)),
+        *(row.name for row in words.rows),
+    ]
+    for form in (text, page.text):
+        whole = " ".join(form.split())
+        # A single account's row stands in for its line of facts.
+        assert [one for one in said if " ".join(one.split()) not in whole and one != words.facts[0].value] == []
+
+
+def test_a_mail_is_in_the_language_of_its_reader_to_the_last_attribute() -> None:
+    for language in LANGUAGES:
+        mail = channel().render(replace(OPENED, reader=Reader("", language)))
+        assert f'<html lang="{language}" dir="ltr">' in mail["html"]
+        assert mail["subject"] in mail["text"]
+
+
+def test_what_a_list_of_mails_shows_beside_the_subject_is_the_story() -> None:
+    html = channel().render(OPENED)["html"]
+    [shown] = re.findall(r'<div style="display:none[^>]*>(.*?)</div>', html)
+    assert shown.startswith(tell(OPENED).happened)
 
 
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
 def test_no_name_becomes_an_element_or_a_link_in_the_html(name: str) -> None:
     name = clean(name)
-    hostile = replace(OPENED, account_name=name, account_username=name, profile=name, platform=name or "x")
-    harmless = replace(hostile, account_name="a", account_username="b", profile=name and "c", platform="d")
     mail = channel()
-    page = Page(mail.render(hostile)["html"])
-    assert page.elements == Page(mail.render(harmless)["html"]).elements
-    assert page.links == [OPENED.link] * 2
+    for notice in (OPENED, of_all(OPENED, BESIDE)):
+        hostile = about(notice, name=name, username=name, profile=name, platform=name or "x")
+        harmless = about(notice, name="a", username="b", profile=name and "c", platform="d")
+        page = Page(mail.render(hostile)["html"])
+        assert page.elements == Page(mail.render(harmless)["html"]).elements
+        assert page.links == [OPENED.link] * 2
 
 
 async def test_a_link_with_an_ampersand_and_a_quote_is_the_same_link_in_both_parts() -> None:

@@ -14,17 +14,24 @@ from typing import Any
 
 import pytest
 
-from healthd.channels.base import Dead, Receipt, Retry
+from healthd.channels.base import Dead, Message, Reader, Receipt, Retry
+from healthd.channels.sentences import LANGUAGES
 from healthd.channels.slack import ByToken, ByWebhook, SlackSettings
 from healthd.core.model import NoticeKind, Target
 from healthd.core.text import clean
 from tests.channels import samples
-from tests.channels.samples import HOSTILE, REAL_LINK, deliver, follow_up
+from tests.channels.samples import BESIDE, HOSTILE, REAL_LINK, about, deliver, follow_up, of_all
 from tests.channels.web_peer import HOOK, TOKEN, Slack, WebPeer, hang_up, silence, web_peer
 from tests.loopback import Answer, answer
 
-EVERY_KIND = {name: replace(notice, target=Target("team")) for name, notice in samples.EVERY_KIND.items()}
-OPENED, REMINDER, RESOLVED = EVERY_KIND["opened"], EVERY_KIND["reminder"], EVERY_KIND["resolved"]
+TEAM = Target("team")
+EVERY_KIND: dict[str, Message] = {name: replace(notice, target=TEAM) for name, notice in samples.EVERY_KIND.items()}
+OPENED, REMINDER, RESOLVED = (
+    replace(notice, target=TEAM) for notice in (samples.OPENED, samples.REMINDER, samples.RESOLVED)
+)
+MOMENT = re.compile(r"[^\n<>|*_`]+\n<!date\^\d+\^[^|<>]+\|[\w\s.,:'+−]+>")
+"""A label of ours, and a moment that Slack shows in the reader's own time."""
+SIGNING_SECRET = "0123456789abcdef0123456789abcdef"
 
 
 def by_token(url: str, **changes: Any) -> ByToken:
@@ -88,7 +95,11 @@ def texts(part: Any) -> Iterator[tuple[str, str]]:
 
 
 def buttons(body: dict[str, Any]) -> list[str]:
-    return [element["url"] for block in body["blocks"] if block["type"] == "actions" for element in block["elements"]]
+    return [element["url"] for element in elements(body) if "url" in element]
+
+
+def elements(body: dict[str, Any]) -> list[dict[str, Any]]:
+    return [element for block in body["blocks"] if block["type"] == "actions" for element in block["elements"]]
 
 
 # An incident in a channel.
@@ -126,6 +137,50 @@ async def test_a_repair_edits_the_first_message_and_is_told_in_its_thread(slack:
     assert reply["thread_ts"] == first["ts"]
     assert "reply_broadcast" not in reply
     assert "5 hours" in str(reply["blocks"])
+
+
+async def test_a_repair_of_some_is_told_in_the_thread_and_the_first_message_stays_as_it_was(
+    slack: Slack, bot: ByToken
+) -> None:
+    first = await bot.send(deliver(bot, of_all(OPENED, BESIDE)))
+    await bot.send(follow_up(bot, replace(RESOLVED, left=1), first, all_over=False))
+    opened, reply = slack.messages.values()
+    assert "need to be reconnected" in opened["text"]
+    assert buttons(opened) == [REAL_LINK], "the other account still needs it"
+    assert reply["thread_ts"] == first["ts"]
+    assert "1 other account is still disconnected" in str(reply["blocks"])
+
+
+async def test_several_accounts_have_a_section_each_and_the_rest_is_counted(slack: Slack, bot: ByToken) -> None:
+    many = of_all(OPENED, *(replace(BESIDE, ref=str(number), name=f"Acme {number}") for number in range(21)))
+    await bot.send(deliver(bot, many))
+    [message] = slack.messages.values()
+    sections = [block["text"]["text"] for block in message["blocks"] if block["type"] == "section"][1:]
+    assert len(sections) == 10
+    assert sections[0] == "“Acme Coffee”, “@acmecoffee”"
+    assert "and 12 more" in [text for _, text in texts(message["blocks"])]
+    assert buttons(message) == [REAL_LINK]
+
+
+# Buttons, where the app's interactivity endpoint is ours.
+
+ANSWERABLE = {"opened", "unconfirmed", "reminder", "escalated", "wrong account", "two accounts"}
+
+
+@pytest.mark.parametrize("notice", EVERY_KIND.values(), ids=EVERY_KIND)
+def test_what_somebody_can_take_on_has_buttons_to_do_so_and_nothing_else_has(
+    request: pytest.FixtureRequest, notice: Message
+) -> None:
+    channel = by_token("http://127.0.0.1:1", signing_secret=SIGNING_SECRET)
+    body = {"blocks": json.loads(channel.render(notice)["blocks"])}
+    answers = [(one["action_id"], one.get("value")) for one in elements(body) if one["action_id"] != "reconnect"]
+    expected = request.node.callspec.id in ANSWERABLE
+    assert answers == ([("acknowledge", notice.id), ("snooze", notice.id)] if expected else [])
+
+
+def test_without_a_signing_secret_there_are_no_buttons_that_nobody_would_answer(renderer: ByToken) -> None:
+    body = {"blocks": json.loads(renderer.render(OPENED)["blocks"])}
+    assert [one["action_id"] for one in elements(body)] == ["reconnect"]
 
 
 async def test_a_repair_is_told_even_if_the_first_message_was_deleted(slack: Slack, bot: ByToken) -> None:
@@ -192,26 +247,30 @@ async def test_every_message_names_its_notice_and_asks_slack_not_to_open_its_lin
     assert posted.body["unfurl_links"] is posted.body["unfurl_media"] is False
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("platform", ["gmb", "z" * 80])
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
 def test_no_name_becomes_a_mention_a_link_or_formatting_and_slack_takes_every_message(
-    renderer: ByToken, name: str, platform: str
+    renderer: ByToken, name: str, platform: str, language: str
 ) -> None:
-    name, slack = clean(name), Slack()
-    hostile = replace(OPENED, account_name=name, account_username=name, profile=name, platform=platform)
-    for notice in (hostile, replace(hostile, kind=NoticeKind.RESOLVED, link=None)):
+    name, slack, reader = clean(name), Slack(), Reader(clean(name), language)
+    single = about(replace(OPENED, reader=reader), name=name, username=name, profile=name, platform=platform)
+    hostile = about(of_all(single, *[BESIDE] * 11), name=name, username=name, platform=platform)
+    for notice in (single, hostile, replace(hostile, kind=NoticeKind.RESOLVED, link=None, left=1)):
         content = renderer.render(notice)
         for part in {"blocks", "reply"} & content.keys():
             blocks = json.loads(content[part])
             assert slack._wrong({"text": content["text"], "blocks": blocks}) is None
             marked = [text for kind, text in texts(blocks) if kind == "mrkdwn"]
-            assert all(re.fullmatch(r"[A-Z][a-z ]+\n<!date\^\d+\^[^|<>]+\|[\w ,:]+>", text) for text in marked), marked
+            assert all(re.fullmatch(r"[^\n<>|*_`]+\n<!date\^\d+\^[^|<>]+\|[\w\s.,:'+−]+>", text) for text in marked), (
+                marked
+            )
         assert not re.search(r"[<>]|&(?!amp;|lt;|gt;)", content["text"])
         assert "evil.example" not in html.unescape(content["text"]) + content["blocks"]
 
 
 async def test_a_name_is_shown_as_it_is_written(slack: Slack, bot: ByToken) -> None:
-    await bot.send(deliver(bot, replace(OPENED, account_name="<!channel> *R&D*")))
+    await bot.send(deliver(bot, about(OPENED, name="<!channel> *R&D*")))
     [message] = slack.messages.values()
     assert any("“<!channel> *R&D*”" in text for kind, text in texts(message["blocks"]) if kind == "plain_text")
     assert message["text"].startswith("“&lt;!channel&gt; *R&amp;D*” on Facebook")
@@ -221,8 +280,8 @@ async def test_each_reader_sees_moments_in_their_own_time(slack: Slack, bot: ByT
     await bot.send(deliver(bot, OPENED))
     [message] = slack.messages.values()
     [moment] = [text for kind, text in texts(message["blocks"]) if kind == "mrkdwn"]
-    assert f"<!date^{int(OPENED.broken_at.timestamp())}^" in moment
-    assert "|23 Nov 2026, 14:05 UTC>" in moment
+    assert f"<!date^{int(samples.BROKEN_AT.timestamp())}^" in moment
+    assert "|23 Nov 2026, 14:05\u00a0UTC>" in moment
 
 
 async def test_a_link_with_quotes_in_it_leaves_the_blocks_whole(slack: Slack, bot: ByToken) -> None:
@@ -266,6 +325,7 @@ async def test_an_answer_that_settles_nothing_is_tried_again(
         with pytest.raises(Retry) as retry:
             await channel.send(deliver(channel, OPENED))
     assert retry.value.after == after
+    assert retry.value.unknown is (said is hang_up), "an answer settles whether it was taken; a lost one does not"
     assert "s3cr3t" not in retry.value.reason
     assert "html" not in retry.value.reason
 
@@ -274,8 +334,9 @@ async def test_an_answer_that_settles_nothing_is_tried_again(
 async def test_a_silent_slack_is_given_up_in_time(peer: WebPeer, way: str) -> None:
     peer.says(silence)
     async with opened(way, peer, timeout=0.2) as channel:
-        with pytest.raises(Retry, match="Slack did not answer in time"):
+        with pytest.raises(Retry, match="Slack did not answer in time") as retry:
             await channel.send(deliver(channel, OPENED))
+    assert retry.value.unknown
 
 
 async def test_the_deadline_holds_for_all_requests_of_a_message_together(peer: WebPeer) -> None:
@@ -373,8 +434,9 @@ async def test_nobody_listening_is_tried_again() -> None:
     async with web_peer(lambda _: b"") as gone:
         pass
     async with opened("token", gone) as channel:
-        with pytest.raises(Retry, match=r"Slack could not be reached \(ConnectError\)"):
+        with pytest.raises(Retry, match=r"Slack could not be reached \(ConnectError\)") as retry:
             await channel.send(deliver(channel, OPENED))
+    assert not retry.value.unknown
 
 
 @pytest.mark.parametrize("way", ["token", "webhook"])
@@ -417,6 +479,7 @@ BY_HOOK = {"type": "slack", "webhook_url": "https://hooks.slack.com/services/T0/
         {**BY_TOKEN, "token": "xoxe.xoxb-1-s3cr3t", "channel": "C0123ABCD"},
         {**BY_TOKEN, "api_url": "http://127.0.0.1:8080/api/"},
         {"type": "slack", "webhook_url": "https://hooks.slack-gov.com:443/services/T0/B0/s3cr3t"},
+        {**BY_TOKEN, "signing_secret": SIGNING_SECRET, "min_severity": "error"},
     ],
 )
 def test_either_way_is_set_up_with_two_lines(chosen: dict[str, Any]) -> None:
@@ -440,6 +503,9 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "an API in clear": ({**BY_TOKEN, "api_url": "http://slack.com/api/"}, "https://slack.com/api/"),
     "an API without a slash": ({**BY_TOKEN, "api_url": "https://slack.com/api"}, "with a slash at its end"),
     "a port that is none": ({**BY_TOKEN, "api_url": "http://127.0.0.1:99999/api/"}, "api_url"),
+    "buttons on a webhook": ({**BY_HOOK, "signing_secret": SIGNING_SECRET}, "leave signing_secret out"),
+    "a signing secret that is none": ({**BY_TOKEN, "signing_secret": "s3cr3t"}, "App Credentials"),
+    "a severity that is none": ({**BY_TOKEN, "min_severity": "high"}, "'info', 'warning', 'error' or 'critical'"),
     "longer than a lease": ({**BY_TOKEN, "timeout": 600}, "150"),
     "an unknown key": ({**BY_TOKEN, "webhook": "s3cr3t"}, "webhook"),
 }

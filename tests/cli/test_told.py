@@ -84,7 +84,10 @@ COMMANDS = dict(_commands(typer.main.get_command(app)))
 
 def test_there_are_the_commands_that_were_promised() -> None:
     promised = {"run", "demo", "sandbox", "check-config", "sweep", "accounts", "incidents", "explain", "notify-test"}
-    assert {" ".join(path) for path in COMMANDS} >= promised | {"db upgrade", "version", "healthcheck"}
+    promised |= {"db upgrade", "version", "healthcheck", "acknowledge", "snooze", "resume", "bounce", "preview"}
+    promised |= {f"contacts {name}" for name in ("import", "export", "list", "bounced", "trust")}
+    promised |= {"routes test", "routes show", "storms list", "storms release", "storms cancel", "notices release"}
+    assert {" ".join(path) for path in COMMANDS} >= promised
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -142,11 +145,15 @@ def test_every_command_tells_all_mistakes_in_the_settings_and_ends_with_2(
     tmp_path: Path, path: tuple[str, ...]
 ) -> None:
     config = written(tmp_path, {"log": 'level = "loud"', "link": ""})
-    arguments = ["x"] if path[-1] in {"explain", "notify-test"} else []
-    result = healthd(*path, *arguments, "--config", str(config))
+    result = healthd(*path, *_arguments(COMMANDS[path]), "--config", str(config))
     assert result.exit_code == 2
     assert f"{config}: log.level: must be" in result.stderr
     assert f"{config}: link.secrets: is missing" in result.stderr
+
+
+def _arguments(command: Any) -> list[str]:
+    """Something for each word that the command cannot do without."""
+    return ["x" for param in command.params if param.param_type_name == "argument" and param.required]
 
 
 def test_the_settings_file_may_be_named_by_the_environment(story: Story) -> None:
@@ -199,16 +206,18 @@ def test_an_account_is_explained_from_the_webhook_to_the_repair(story: Story) ->
     for earlier, later in (
         ("webhook said token_expired", "health said bad_token"),
         ("health said bad_token", "incident opened"),
-        ("incident opened", "opened notice sent"),
-        ("opened notice sent", "reconnect button pressed"),
+        ("incident opened", "planned"),
+        ("planned", "opened sent"),
+        ("opened sent", "reconnect button pressed"),
         ("reconnect button pressed", "incident repaired"),
-        ("incident repaired", "resolved notice sent"),
+        ("incident repaired", "resolved sent"),
     ):
         assert what.index(earlier) < what.index(later), events
     assert ("health said bad_token", "suspect → expired") in events
-    assert any("to mail:ada@acme.example" in detail for _, detail in events)
+    assert ("opened sent", "mail:ada@acme.example: the default recipients") in events
     assert [one["at"] for one in told["timeline"]] == sorted(one["at"] for one in told["timeline"])
-    assert told["targets"] == ["mail:ada@acme.example"]
+    [level] = told["plan"]
+    assert level["recipients"] == [{"to": "mail:ada@acme.example", "contact": None}]
 
 
 def test_an_account_is_found_by_id_and_name_and_shown_as_a_table(story: Story) -> None:
@@ -216,8 +225,8 @@ def test_an_account_is_found_by_id_and_name_and_shown_as_a_table(story: Story) -
         result = healthd("explain", words, "--config", story.config)
         assert result.exit_code == 0, result.output
         assert HOSTILE in result.stdout
-        assert "opened notice sent" in result.stdout
-        assert "reminder notice pending" in result.stdout
+        assert "opened sent" in result.stdout
+        assert "reminder pending" in result.stdout
         assert "told: mail:ada@acme.example" in result.stdout
 
 
@@ -271,6 +280,11 @@ NOTED: dict[str, tuple[int, dict[str, str], str]] = {
     "no folder": (1, {"store": 'url = "sqlite:////nowhere/x.db"'}, "✗ store: there is no folder /nowhere"),
     "a mistyped platform": (1, {"[[routes]]": 'to = "mail:a@b.example"\nplatform = "twiter"'}, "mean 'twitter'?"),
     "a new platform": (0, {"[[routes]]": 'to = "mail:a@b.example"\nplatform = "mastodon"'}, "✓ routes.0.platform"),
+    "a route for a label": (
+        0,
+        {"[[routes]]": 'to = "mail:a@b.example"\nlabels = { tier = "gold" }\n[[routes]]\nto = "mail:c@d.example"'},
+        "2 route(s); where none matches: mail:ada@example.com",
+    ),
     "a route in the way": (
         1,
         {"[[routes]]": 'to = "mail:a@b.example"\n[[routes]]\nto = "mail:c@d.example"'},

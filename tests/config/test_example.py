@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +13,13 @@ import pytest
 import trustme
 from pydantic import BaseModel
 
+from healthd.bounces import BounceSettings
 from healthd.channels.anything_else import AppriseSettings
 from healthd.channels.email import EmailSettings
 from healthd.channels.slack import SlackSettings
+from healthd.channels.webhook import WebhookSettings
 from healthd.config import (
+    ContactSettings,
     LifetimeSettings,
     LinkSettings,
     LogSettings,
@@ -23,7 +27,9 @@ from healthd.config import (
     RouteSettings,
     Server,
     Settings,
+    StepSettings,
     StoreSettings,
+    StormSettings,
     SweepSettings,
     WorkspaceSettings,
     load,
@@ -40,15 +46,22 @@ SECTIONS: dict[type[BaseModel], tuple[str, ...]] = {
     LinkSettings: ("link",),
     SweepSettings: ("sweep",),
     NoticeSettings: ("notices",),
+    StormSettings: ("storm",),
+    ContactSettings: ("contacts",),
     LogSettings: ("log",),
     WorkspaceSettings: ("workspaces.acme",),
     EmailSettings: ("channels.mail",),
     SlackSettings: ("channels.team-slack", "channels.hook"),
     AppriseSettings: ("channels.phone",),
+    WebhookSettings: ("channels.app",),
+    BounceSettings: ("bounces.ses",),
     RouteSettings: ("routes",),
     LifetimeSettings: ("lifetimes.linkedin",),
 }
 """Where the example shows each kind of section."""
+
+INLINE: dict[type[BaseModel], str] = {StepSettings: "then"}
+"""Sections that the example writes as values of this key."""
 
 SECRET_FILES = {
     "healthd_link": "0123456789abcdef0123456789abcdef",
@@ -56,8 +69,12 @@ SECRET_FILES = {
     "smartlyq_webhook": "whsec_key",
     "smtp_password": "password",
     "slack_token": "xoxb-token",
+    "slack_signing": "8f742231b10e8888abcd99yyyzzz85a5",
     "slack_webhook": "https://hooks.slack.com/services/T0/B0/x",
     "ntfy_url": "ntfy://topic",
+    "healthd_contacts": f"whsec_{'QUJD' * 8}",
+    "healthd_app": f"whsec_{'REVG' * 8}",
+    "healthd_bounces": "0123456789abcdef0123456789abcdef",
 }
 
 
@@ -98,14 +115,19 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     folder = tmp_path_factory.mktemp("example")
     for name, secret in SECRET_FILES.items():
         (folder / name).write_text(f"{secret}\n", "utf-8")
+    (folder / "templates").mkdir()
     trustme.CA().cert_pem.write_to_path(folder / "acme.pem")
     text = re.sub(r"^# (\[.+\]|[a-z_]+ = .+)$", r"\1", EXAMPLE, flags=re.MULTILINE)
-    text = text.replace("/run/secrets", str(folder)).replace("/etc/ssl/certs", str(folder))
+    text = (
+        text.replace("/run/secrets", str(folder))
+        .replace("/etc/ssl/certs", str(folder))
+        .replace("/etc/healthd", str(folder))
+    )
     path = folder / "healthd.toml"
     path.write_text(text, "utf-8")
     settings = load(path, {})
     sections: dict[str, Any] = {name: getattr(settings, name) for name in Settings.model_fields}
-    for group in ("workspaces", "channels", "lifetimes"):
+    for group in ("workspaces", "channels", "bounces", "lifetimes"):
         sections |= {f"{group}.{name}": one for name, one in sections[group].items()}
     return Loaded(settings, sections)
 
@@ -119,26 +141,34 @@ def test_the_example_loads_as_it_is(tmp_path: Path) -> None:
 
 
 def test_the_example_loads_with_everything_that_it_mentions(example: Loaded) -> None:
-    assert list(example.settings.channels) == ["mail", "team-slack", "hook", "phone"]
+    assert list(example.settings.channels) == ["mail", "team-slack", "hook", "phone", "app"]
 
 
 def test_every_kind_of_section_is_shown() -> None:
-    named = {model for model, _ in _models(Settings)}
-    assert named == set(SECTIONS)
+    named = set(_sections(Settings))
+    assert named == SECTIONS.keys() | INLINE.keys()
 
 
-def _models(model: type[BaseModel]) -> Iterator[tuple[type[BaseModel], str]]:
+def _sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
     from healthd.config import _models as models_in
 
-    for name, one in model.model_fields.items():
+    for one in model.model_fields.values():
         for inner in models_in(one.annotation):
-            yield inner, name
+            yield inner
+            yield from _sections(inner)
 
 
 @pytest.mark.parametrize("model", SECTIONS, ids=lambda model: model.__name__)
 def test_every_key_is_named_in_the_example(model: type[BaseModel]) -> None:
     named = {one.key for one in shown() if one.section in SECTIONS[model]}
     assert named == set(model.model_fields)
+
+
+@pytest.mark.parametrize("model", INLINE, ids=lambda model: model.__name__)
+def test_every_key_of_a_section_on_one_line_is_named_in_the_example(model: type[BaseModel]) -> None:
+    [line] = [line for line in EXAMPLE.splitlines() if line.startswith(f"{INLINE[model]} = ")]
+    [value] = tomllib.loads(line)[INLINE[model]]
+    assert value.keys() == set(model.model_fields)
 
 
 def test_every_top_level_key_is_named() -> None:

@@ -12,6 +12,9 @@ from healthd.config import ConfigError, load
 from tests.config.written import loaded, mistakes, written
 
 WORKSPACE = 'api_key = "sqk_live_key"\n'
+WHSEC = f"whsec_{'QUJD' * 8}"
+TOKEN = "0123456789abcdef0123456789abcdef"
+WEBHOOK = f'type = "webhook"\nurl = "https://app.example.com/healthd"\nsecrets = "{WHSEC}"'
 MAIL = 'type = "email"\nhost = "smtp.example.com"\nsender = "healthd@example.com"\n'
 
 
@@ -39,7 +42,7 @@ MISTAKES = {
     ),
     "a mistyped key of a channel": _in("channels.mail", MAIL + "prot = 1", "channels.mail.prot", "not a key", "'port'"),
     "a key of another type of channel": _in(
-        "channels.mail", MAIL + 'token = "x"', "channels.mail.token", "not a key", "Known here: ca_file, host, password"
+        "channels.mail", MAIL + 'token = "x"', "channels.mail.token", "not a key", "here: ca_file, host, min_severity"
     ),
     "a mistyped key of a route": _in(
         "[[routes]]", 'to = "mail:a@b.example"\nplatfrom = "x"', "routes.0.platfrom", "not a key", "'platform'"
@@ -136,6 +139,100 @@ MISTAKES = {
         "Did you mean 'acme'?",
     ),
     "a workspace's name": _in("workspaces.Acme", WORKSPACE, "workspaces.Acme", "lower-case letters"),
+    "a contact in two words": _in("notices", 'default = "@x y"', "notices.default", "no contact", "such as @ada"),
+    "an unknown channel in a route's step": _in(
+        "[[routes]]",
+        'to = "@owner"\nthen = [{ after = "1d", to = "mial:a@b.example" }]',
+        "routes.0.then.0.to",
+        "no channel 'mial'",
+        "Did you mean 'mail'?",
+    ),
+    "an operator's channel that is none": _in("notices", 'operator = "x"', "notices.operator", "no channel 'x'"),
+    "a webhook in a route": Mistake(
+        "routes.0.to",
+        "app is a webhook",
+        "hears of every account by itself",
+        {"channels.app": WEBHOOK, "[[routes]]": 'to = ["mail:a@b.example", "app"]'},
+    ),
+    "pausing without the sweep over everything": Mistake(
+        "workspaces.acme.auto_pause",
+        "nothing else tells whether posting to an account is paused",
+        'sweep.mode = "bulk"',
+        {"workspaces.acme": WORKSPACE + "auto_pause = true", "sweep": 'mode = "each"'},
+    ),
+    # Who is told, and when.
+    "a language that is none": _in("notices", 'language = "xx"', "notices.language", "come in de, en, es, fr, ja, pt"),
+    "templates that are not there": _in("notices", 'templates = "/nowhere"', "notices.templates", "is no folder"),
+    "a long wait for others": _in("notices", 'group_wait = "2h"', "notices.group_wait", "comes too late"),
+    "a digest of nothing": _in("notices", "digest_above = 0", "notices.digest_above", "greater than or equal to 1"),
+    "a mistyped key of a step": _in(
+        "[[routes]]",
+        'to = "@owner"\nthen = [{ aftr = "1d", after = "1d", to = "@ada" }]',
+        "routes.0.then.0.aftr",
+        "not a key",
+        "Did you mean 'after'?",
+    ),
+    "a step at no time": _in(
+        "[[routes]]", 'to = "@owner"\nthen = [{ to = "@ada" }]', "routes.0.then.0.after", "is missing"
+    ),
+    "a storm of no share": _in("storm", "share = 0", "storm.share", "greater than 0"),
+    "a storm of more than all": _in("storm", "share = 1.5", "storm.share", "less than or equal to 1"),
+    "a storm for ever": _in("storm", 'longest = "0s"', "storm.longest", "longer than nothing"),
+    "a severity that is none": _in(
+        "channels.mail", MAIL + 'min_severity = "eror"', "channels.mail.min_severity", "'info'", "Did you mean 'error'?"
+    ),
+    # The customer's own endpoints.
+    "a resolver without a secret": _in(
+        "contacts", 'resolver_url = "https://app.example.com/owners"', "contacts", "set both, or neither"
+    ),
+    "a secret without a resolver": _in("contacts", f'resolver_secret = "{WHSEC}"', "contacts", "set both, or neither"),
+    "a resolver without TLS": _in(
+        "contacts",
+        f'resolver_url = "http://app.example.com/owners"\nresolver_secret = "{WHSEC}"',
+        "contacts.resolver_url",
+        "must be https",
+    ),
+    "a resolver's secret of another kind": _in(
+        "contacts",
+        'resolver_url = "https://app.example.com/owners"\nresolver_secret = "hunter2"',
+        "contacts.resolver_secret",
+        "openssl rand -base64 32",
+    ),
+    "a webhook without a secret": _in(
+        "channels.app", 'type = "webhook"\nurl = "https://app.example.com/"', "channels.app.secrets", "is missing"
+    ),
+    "a webhook's secret of another kind": _in(
+        "channels.app",
+        'type = "webhook"\nurl = "https://app.example.com/"\nsecrets = "hunter2"',
+        "channels.app.secrets.0",
+        "openssl rand -base64 32",
+    ),
+    "a webhook without TLS": _in(
+        "channels.app", f'type = "webhook"\nurl = "http://app.example.com/"\nsecrets = "{WHSEC}"',
+        "channels.app.url", "must be https",
+    ),
+    "an event that is none": _in(
+        "channels.app",
+        WEBHOOK + '\nevents = "incident.open"',
+        "channels.app.events.0",
+        "'incident.opened'",
+    ),
+    # Mail that comes back.
+    "bounces from a stranger": _in(
+        "bounces.back", f'provider = "sess"\ntoken = "{TOKEN}"', "bounces.back.provider", "'ses'", "Did you mean 'ses'?"
+    ),
+    "bounces behind a short token": _in(
+        "bounces.back", 'provider = "ses"\ntoken = "short"', "bounces.back.token", "openssl rand -hex 32"
+    ),
+    "a signing key for who signs nothing": _in(
+        "bounces.back", f'provider = "ses"\ntoken = "{TOKEN}"\nsecrets = "{TOKEN}"', "bounces.back", "signs nothing"
+    ),
+    "a topic of another provider": _in(
+        "bounces.back", f'provider = "dsn"\ntoken = "{TOKEN}"\ntopic = "x"', "bounces.back", "topic is for ses"
+    ),
+    "a name of bounces": _in(
+        "bounces.Back", f'provider = "dsn"\ntoken = "{TOKEN}"', "bounces.Back", "lower-case letters"
+    ),
     # The environment.
     "a mistyped variable": Mistake(
         "servr.listen", "not a key", "HEALTHD_SERVER__LISTEN", environ={"HEALTHD_SERVR__LISTEN": "x"}

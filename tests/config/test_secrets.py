@@ -16,7 +16,8 @@ from tests.config.written import GOOD, loaded, written
 # Apprise asks for a module that Python 3.13 no longer has.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
-CANARY = "CANARY-5cbf1f"
+CANARY = "CANARY5cbf1f"
+"""Fits into base64 as well."""
 NUMBER = "48151623420"
 
 SECRETS = {
@@ -29,7 +30,18 @@ SECRETS = {
     ),
     "channels.token": ("channels.chat", 'type = "slack"\nchannel = "#x"\ntoken = {}'),
     "channels.webhook_url": ("channels.chat", 'type = "slack"\nwebhook_url = {}'),
+    "channels.signing_secret": (
+        "channels.buttons",
+        'type = "slack"\nchannel = "#x"\ntoken = "xoxb-token"\nsigning_secret = {}',
+    ),
     "channels.url": ("channels.phone", 'type = "apprise"\nurl = {}'),
+    "channels.secrets": ("channels.app", 'type = "webhook"\nurl = "https://x.example/"\nsecrets = {}'),
+    "contacts.resolver_secret": ("contacts", 'resolver_url = "https://x.example/"\nresolver_secret = {}'),
+    "bounces.token": ("bounces.ses", 'provider = "ses"\ntoken = {}'),
+    "bounces.secrets": (
+        "bounces.mailgun",
+        'provider = "mailgun"\ntoken = "0123456789abcdef0123456789abcdef"\nsecrets = {}',
+    ),
 }
 
 WRITTEN = {
@@ -71,21 +83,31 @@ def test_no_message_holds_a_secret_of_the_environment(tmp_path: Path, variable: 
 
 def test_loaded_settings_do_not_show_their_secrets_and_know_them_all(tmp_path: Path) -> None:
     sections = {section: body.format(_valid(name)) for name, (section, body) in SECRETS.items()}
-    sections["workspaces.acme"] = f'api_key = "{CANARY}-api_key"\nwebhook_secrets = ["{CANARY}-webhook_secrets"]'
-    sections["channels.hook"] = f'type = "slack"\nwebhook_url = "https://hooks.slack.com/services/{CANARY}-webhook_url"'
-    sections["channels.chat"] = f'type = "slack"\nchannel = "#x"\ntoken = "xoxb-{CANARY}-token"'
+    sections["workspaces.acme"] = (
+        f'api_key = "{_marked("workspaces.api_key")}"\nwebhook_secrets = ["{_marked("workspaces.webhook_secrets")}"]'
+    )
+    hook = f"https://hooks.slack.com/services/{_marked('channels.webhook_url')}"
+    sections["channels.hook"] = f'type = "slack"\nwebhook_url = "{hook}"'
+    sections["channels.chat"] = f'type = "slack"\nchannel = "#x"\ntoken = "xoxb-{_marked("channels.token")}"'
     settings = loaded(tmp_path, sections)
     assert CANARY not in repr(settings) + str(settings) + repr(settings.model_dump()) + settings.model_dump_json()
     known = secret_values(settings)
-    missing = [name for name in SECRETS if not any(f"{CANARY}-{name.split('.')[1]}" in value for value in known)]
+    missing = [name for name in SECRETS if not any(_marked(name) in value for value in known)]
     assert missing == []
 
 
+def _marked(name: str) -> str:
+    return CANARY + name.replace(".", "").replace("_", "")
+
+
 def _valid(name: str) -> str:
-    value = f"{CANARY}-{name.split('.')[1]}"
+    value = _marked(name)
     return {
-        "link.secrets": f'["{value}-{"0" * 32}"]',
+        "link.secrets": f'["{value}{"0" * 32}"]',
         "channels.url": f'"ntfy://{value}"',
+        "channels.secrets": f'"whsec_{value:A<44}"',
+        "contacts.resolver_secret": f'"whsec_{value:A<44}"',
+        "bounces.token": f'"{value:0<32}"',
     }.get(name, f'"{value}"')
 
 

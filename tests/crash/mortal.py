@@ -10,6 +10,7 @@ the environment:
 - ``MORTAL_SINCE``: counting begins with the first step of this name.
 - ``MORTAL_PRAGMA``: a file whose lines are applied to the writing connection before each transaction.
 - ``MORTAL_DIGEST``: how many accounts a sweep writes in one transaction.
+- ``MORTAL_LEASE``: seconds after which a call to pause or resume an account is known to have ended.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from sqlalchemy import Connection, Engine, event
 from healthd import cli, sweep
 from healthd.channels.email import Email
 from healthd.providers.smartlyq import SmartlyQ
-from healthd.store import migrations
+from healthd.store import migrations, pauses
 from healthd.store.database import Store
 
 ANY = "any"
@@ -89,12 +91,27 @@ def name_of(fn: Callable[..., Any]) -> str:
 
 
 def about_of(args: tuple[Any, ...]) -> str:
-    """Which notice a step is about, if it is about one."""
+    """Which notice a step is about, if it is about any: the one that leads the message."""
     first = args[0] if args else None
+    first = next(iter(getattr(first, "notices", ())), first)
     for name in ("notice_id", "id"):
         if isinstance(found := getattr(first, name, None), str):
             return found
     return ""
+
+
+@contextlib.contextmanager
+def _statements(connection: Connection, mortality: Mortality) -> Iterator[None]:
+    """Meanwhile each statement is a step. The store keeps its connection afterwards."""
+
+    def stepped(*_: object) -> None:
+        mortality.begins(STATEMENT)
+
+    event.listen(connection, "after_cursor_execute", stepped)
+    try:
+        yield
+    finally:
+        event.remove(connection, "after_cursor_execute", stepped)
 
 
 def wrap_transactions(mortality: Mortality) -> None:
@@ -108,9 +125,8 @@ def wrap_transactions(mortality: Mortality) -> None:
             nonlocal place
             driver: Any = connection.connection.dbapi_connection
             changed = driver.total_changes
-            if fn is migrations.upgrade:
-                event.listen(connection, "after_cursor_execute", lambda *_: mortality.begins(STATEMENT))
-            result = fn(connection, *args, **kwargs)
+            with _statements(connection, mortality) if fn is migrations.upgrade else contextlib.nullcontext():
+                result = fn(connection, *args, **kwargs)
             if driver.total_changes > changed:
                 place = mortality.begins(name, about)
             return result
@@ -166,8 +182,10 @@ def main() -> None:
     if "MORTAL_PRAGMA" in told:
         obey(Path(told["MORTAL_PRAGMA"]))
     wrap_call(mortality, Email, "send")
-    wrap_call(mortality, SmartlyQ, "mint")
+    for method in ("mint", "pause", "resume"):
+        wrap_call(mortality, SmartlyQ, method)
     sweep.DIGEST = int(told.get("MORTAL_DIGEST", sweep.DIGEST))
+    pauses.LEASE = timedelta(seconds=float(told.get("MORTAL_LEASE", pauses.LEASE.total_seconds())))
     cli.main()
 
 

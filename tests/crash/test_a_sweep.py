@@ -46,7 +46,10 @@ FOUND = [
 @pytest.mark.parametrize("kill", FOUND)
 async def test_what_a_sweep_found_broken_before_and_after_a_kill_is_told_once(tmp_path: Path, kill: str) -> None:
     async with stage(tmp_path, accounts=ACCOUNTS, sweep=SWEEPING) as on:
-        broken = list(on.scene.sandbox.world.accounts.values())[:BROKEN]
+        accounts = list(on.scene.sandbox.world.accounts.values())
+        for number, account in enumerate(accounts):
+            account.name = f"Shop {number:02}"
+        broken = accounts[:BROKEN]
         async with life(on, kill=kill, MORTAL_DIGEST=str(CHUNK)) as first:
             await on.until_swept()
             for account in broken:
@@ -54,9 +57,11 @@ async def test_what_a_sweep_found_broken_before_and_after_a_kill_is_told_once(tm
             await first.killed()
         async with life(on, MORTAL_DIGEST=str(CHUNK)):
             await on.until_quiet()
-            await on.scene.until(lambda: len(on.letters.by_identity) == BROKEN, "a mail about each")
+            await on.scene.until(lambda: all(on.letters.about(account.name) for account in broken), "news of each")
             await on.until_quiet()
         check_counts(on)
         assert on.value("select count(*) from incidents") == BROKEN
-        assert len(on.letters.by_identity) == BROKEN
+        assert {account.name: len(on.letters.about(account.name)) for account in accounts} == {
+            account.name: int(account in broken) for account in accounts
+        }
         assert on.check_letters() <= sum(on.excused().values())

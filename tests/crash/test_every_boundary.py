@@ -14,10 +14,12 @@ FIRST = "inbox.store"
 
 BREAK = (
     FIRST, "intake.Drain._batch", "accounts.claim_probes", "engine.Engine.apply",
-    "notices.claim", "notices.keep_content", HAND_OVER, RECORD,
+    "notices.claim", "outbox._keep", HAND_OVER, RECORD,
 )  # fmt: skip
 CLICK = ("SmartlyQ.mint", "reconnect.ReconnectPage._record")
-STEPS = [*(f"{name}#1" for name in (*BREAK, *CLICK)), *(f"{name}#2" for name in BREAK)]
+CALLS = [f"allowances.take#{number}" for number in (1, 2, 3)]
+"""Each call to the API is on record before it goes out: a look, the press, and a look again."""
+STEPS = [*(f"{name}#1" for name in (*BREAK, *CLICK)), *(f"{name}#2" for name in BREAK), *CALLS]
 """A broken account from its webhook to its mail, the press of the button, and the same way again for the repair."""
 
 BOUNDARIES = [f"{step}:{moment}" for step in STEPS for moment in ("before", "after")]

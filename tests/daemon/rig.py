@@ -249,7 +249,7 @@ def _config(scene: Rig) -> str:
         "store": f'url = "sqlite:///{scene.folder / "healthd.db"}"',
         "link": f'secrets = ["{LINK_SECRET}"]\nallowed_hosts = ["{HOST}:{scene.ports["sandbox"]}"]',
         "sweep": 'bulk_interval = "1h"\ninventory_interval = "1h"\nrequest_timeout = "3s"',
-        "notices": 'default = ["mail:ada@acme.example"]',
+        "notices": 'default = ["mail:ada@acme.example"]\ngroup_wait = "0s"\ngroup_interval = "0s"',
         "channels.mail": f'type = "email"\nhost = "{HOST}"\nport = {scene.ports["mail"]}\nsecurity = "none"\n'
         'sender = "healthd@acme.example"',
     } | scene.settings

@@ -24,7 +24,7 @@ and at the very most.
 
 async def test_the_event_loop_never_stands_still_however_much_there_is_to_do(tmp_path: Path) -> None:
     sweep = 'bulk_interval = "2s"\ninventory_interval = "3s"'
-    async with rig(tmp_path, options={"accounts": ACCOUNTS}, sweep=sweep) as scene:
+    async with rig(tmp_path, options={"accounts": ACCOUNTS}, sweep=sweep, storm="least = 1000") as scene:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.daemon.stalls", str(scene.write_config()), cwd=Path(__file__).parents[2],
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=dict(os.environ),
@@ -37,7 +37,7 @@ async def test_the_event_loop_never_stands_still_however_much_there_is_to_do(tmp
                 scene.expire(account)
             answers = await asyncio.gather(*(deliver(scene, event("comment.received")) for _ in range(WEBHOOKS)))
             assert {status for status, _ in answers} == {202}
-            await scene.until(lambda: len(scene.mails()) == BROKEN, "every mail")
+            await scene.until(lambda: _told(scene), "a message about each")
             swept = len(scene.asked("/health", bulk=True))
             await scene.until(lambda: len(scene.asked("/health", bulk=True)) > swept, "one more sweep")
             scraping.cancel()
@@ -64,6 +64,10 @@ async def _listens(scene: Rig) -> bool:
 
 async def _seen(scene: Rig) -> bool:
     return await scene.metric("healthd_accounts", state="healthy") == ACCOUNTS
+
+
+async def _told(scene: Rig) -> bool:
+    return await scene.metric("healthd_notices_total", kind="opened", outcome="sent") == BROKEN
 
 
 async def _scrape(scene: Rig) -> None:

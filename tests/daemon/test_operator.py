@@ -20,7 +20,7 @@ OPERATOR = "ops@acme.example"
 async def watched(tmp_path: Path) -> AsyncIterator[Rig]:
     """A daemon that sweeps several times a second and knows its operator."""
     sweep = 'bulk_interval = "0.3s"\ninventory_interval = "0.5s"\nrequest_timeout = "0.5s"'
-    told = f'default = ["mail:ada@acme.example"]\noperator = ["mail:{OPERATOR}"]'
+    told = f'default = ["mail:ada@acme.example"]\noperator = ["mail:{OPERATOR}"]\ngroup_wait = "0s"'
     async with rig(tmp_path, sweep=sweep, notices=told) as made:
         await made.start()
         await settled(made)

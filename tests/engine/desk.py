@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -13,18 +13,37 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy import Engine as Database
 
-from healthd.core.model import Account, Lane, Listed, NoticeStatus, Observation, Signal, Source, State, Target
+from healthd.core.cadence import Cadence
+from healthd.core.model import (
+    Account,
+    Lane,
+    Listed,
+    NoticeKind,
+    NoticeStatus,
+    Observation,
+    Signal,
+    Source,
+    State,
+    Target,
+)
 from healthd.core.routing import Routing
+from healthd.dispatch import Dispatch
 from healthd.engine import Change, Engine
 from healthd.store import accounts, incidents, migrations, notices
 from healthd.store.accounts import StoredAccount
 from healthd.store.database import sqlite_engine
 from healthd.store.incidents import Incident
-from healthd.store.notices import StoredNotice
+from healthd.store.notices import Draft, Holding, StoredNotice
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
 ADA, SLACK = Target("mail", "ada@acme.example"), Target("slack")
+
+
+def told_at_once(*default: Target, **choices: Any) -> Dispatch:
+    """Ada is told of everything, and no message waits for another, unless the test says otherwise."""
+    cadence = replace(choices.pop("cadence", Cadence()), group_wait=timedelta(0), group_interval=timedelta(0))
+    return Dispatch(**{"routing": Routing(default=default or (ADA,)), "cadence": cadence, **choices})
 
 
 @cache
@@ -48,7 +67,7 @@ class Desk:
     """What comes in, told briefly. ``platform`` makes readings create their accounts."""
 
     connection: Connection
-    engine: Engine = field(default_factory=lambda: Engine(routing=Routing(default=(ADA,)), rng=random.Random(1)))
+    engine: Engine = field(default_factory=lambda: Engine(dispatch=told_at_once(), rng=random.Random(1)))
     now: datetime = NOON
     platform: str | None = "facebook"
 
@@ -103,14 +122,29 @@ class Desk:
         """``(kind, status)`` of the account's notices."""
         return sorted((notice.kind, notice.status) for notice in self.notices(ref))
 
-    def hand_over(self, status: Callable[[StoredNotice], NoticeStatus | None] = lambda _: NoticeStatus.SENT) -> int:
+    def remind(self, target: Target, due: datetime, ref: str = "1") -> None:
+        """Plans the first reminder, as the outbox does once the opening has been sent."""
+        incident, account = self.incident(ref), self.stored(ref)
+        assert incident is not None
+        draft = Draft(
+            subject=incident.id, kind=NoticeKind.REMINDER, target=target, created_at=due, due_at=due, step=1,
+            incident_id=incident.id, account_id=account.id, family="acme",
+        )  # fmt: skip
+        notices.write(self.connection, [draft])
+
+    def hand_over(
+        self,
+        status: Callable[[StoredNotice], NoticeStatus | None] = lambda _: NoticeStatus.SENT,
+        holding: Holding | None = None,
+    ) -> int:
         """Does with every due notice what the outbox would; a ``None`` is a crash before its end was recorded."""
-        claimed = notices.claim(self.connection, self.now, f"lease-{self.now}", self.now + 3 * MINUTE, 100)
-        for notice in claimed:
+        cadence, until = self.engine.dispatch.cadence, self.now + 3 * MINUTE
+        claimed = notices.claim(self.connection, self.now, f"lease-{self.now}", until, 100, (), cadence)
+        for notice in (notice for batch in claimed for notice in batch.notices):
             outcome = status(notice)
             if outcome is not None:
-                notices.settle(self.connection, notice, outcome, sent_at=self.now)
-        return len(claimed)
+                notices.settle(self.connection, [notice], outcome, sent_at=self.now, holding=holding)
+        return sum(len(batch.notices) for batch in claimed)
 
     def break_down(self, ref: str = "1") -> None:
         """Two bad readings: an incident is open."""

@@ -30,14 +30,13 @@ from healthd.core.model import (
     State,
     Target,
 )
-from healthd.core.routing import Routing
 from healthd.engine import Change, Engine
 from healthd.store import accounts, incidents, notices
 from healthd.store import schema as tables
 from healthd.store.accounts import StoredAccount
 from healthd.store.incidents import Incident, Link
-from healthd.store.notices import StoredNotice
-from tests.engine.desk import ADA, MINUTE, SECOND, SLACK, Desk, empty_store
+from healthd.store.notices import Holding, StoredNotice
+from tests.engine.desk import ADA, MINUTE, SECOND, SLACK, Desk, empty_store, told_at_once
 
 REFS = {"1": "youtube", "2": "gmb", "3": "linkedin"}
 """Two behind one login, and one with a deadline."""
@@ -87,7 +86,7 @@ class Accounts(RuleBasedStateMachine):
         super().__init__()
         self.stack = ExitStack()
         connection = self.stack.enter_context(empty_store())
-        engine = Engine(routing=Routing(default=(ADA, SLACK)), rng=random.Random(1))
+        engine = Engine(dispatch=told_at_once(ADA, SLACK), rng=random.Random(1))
         self.desk = Desk(connection, engine)
         self.works = dict.fromkeys(REFS, True)
         self.exists = dict.fromkeys(REFS, True)
@@ -185,28 +184,26 @@ class Accounts(RuleBasedStateMachine):
             stored = accounts.by_id(self.desk.connection, notice.account_id)
             incident = incidents.get(self.desk.connection, notice.incident_id) if notice.incident_id else None
             assert stored is not None
-            verdict = cadence.verdict(
-                notice.kind,
+            situation = cadence.Situation(
                 open_incident=incident is not None and incident.resolved_at is None,
+                broken_again=stored.account.state in BROKEN,
                 paused=stored.account.paused,
                 expiring=stored.account.state is State.EXPIRING,
             )
+            verdict = cadence.verdict(notice.kind, self.desk.now, situation)
             if not isinstance(verdict, cadence.Send):
                 return NoticeStatus.HELD if isinstance(verdict, cadence.Hold) else NoticeStatus.DROPPED
             if crashes or ends is NoticeStatus.SENT:
                 self.handed_over.add((notice.incident_id, notice.target))
             return None if crashes else ends
 
-        self.desk.hand_over(outcome)
+        self.desk.hand_over(outcome, Holding("paused"))
 
     @rule(ref=refs)
     def plans_a_reminder(self, ref: str) -> None:
         incident = self._open(ref)
         if incident is not None:
-            notices.write(
-                self.desk.connection, subject=incident.id, incident_id=incident.id, account_id=incident.account_id,
-                kind=NoticeKind.REMINDER, targets=(ADA,), due_at=self.desk.now, now=self.desk.now, step=1,
-            )  # fmt: skip
+            self.desk.remind(ADA, self.desk.now, ref)
 
     @rule(ref=refs)
     def somebody_presses_the_button(self, ref: str) -> None:

@@ -23,11 +23,12 @@ from healthd.core.model import (
 )
 from healthd.core.routing import Route, Routing
 from healthd.engine import Engine
-from healthd.store import accounts, incidents, notices
+from healthd.store import accounts, incidents
 from healthd.store.accounts import Known
 from healthd.store.incidents import history_of
+from healthd.store.notices import Holding
 from healthd.store.schema import accounts as accounts_table
-from tests.engine.desk import ADA, DAY, HOUR, MINUTE, NOON, SECOND, SLACK, Desk
+from tests.engine.desk import ADA, DAY, HOUR, MINUTE, NOON, SECOND, SLACK, Desk, told_at_once
 
 OPENED, RESOLVED, EXPIRING = NoticeKind.OPENED, NoticeKind.RESOLVED, NoticeKind.EXPIRING
 
@@ -112,7 +113,7 @@ def test_the_incident_says_since_when_the_account_is_broken(desk: Desk) -> None:
 
 
 def test_a_repair_is_told_to_those_who_were_told_of_the_trouble_and_to_nobody_else(desk: Desk) -> None:
-    desk.engine = replace(desk.engine, routing=Routing(default=(ADA, SLACK)))
+    desk.engine = replace(desk.engine, dispatch=told_at_once(ADA, SLACK))
     desk.break_down()
     desk.hand_over(lambda notice: NoticeStatus.SENT if notice.target == ADA else NoticeStatus.DEAD)
     change = desk.read(Signal.OK)
@@ -132,13 +133,10 @@ def test_a_repair_before_anybody_was_told_is_no_news_to_anybody(desk: Desk) -> N
 def test_a_deleted_account_is_no_good_news_and_ends_every_reminder(desk: Desk) -> None:
     desk.break_down()
     desk.hand_over()
-    stored = desk.stored()
+    desk.stored()
     incident = desk.incident()
     assert incident is not None
-    notices.write(
-        desk.connection, subject=incident.id, incident_id=incident.id, account_id=stored.id, kind=NoticeKind.REMINDER,
-        targets=(ADA,), due_at=desk.now + DAY, now=desk.now, step=1,
-    )  # fmt: skip
+    desk.remind(ADA, desk.now + DAY)
     desk.apply(desk.reading(Signal.GONE, source=Source.INVENTORY))
     assert desk.told() == [(OPENED, NoticeStatus.SENT), (NoticeKind.REMINDER, NoticeStatus.DROPPED)]
     assert desk.turn()[0] is None
@@ -266,7 +264,7 @@ def test_an_account_that_answers_is_not_missed_any_more(desk: Desk) -> None:
 
 
 def hold(desk: Desk) -> None:
-    desk.hand_over(lambda _: NoticeStatus.HELD)
+    desk.hand_over(lambda _: NoticeStatus.HELD, Holding("paused"))
 
 
 def test_what_was_held_during_a_pause_goes_out_on_resume_and_the_account_is_looked_at_at_once(desk: Desk) -> None:
@@ -299,11 +297,11 @@ def test_what_was_held_while_its_profile_was_paused_goes_out_once_the_profile_is
 
 
 def test_where_nobody_is_configured_the_notice_is_withheld_and_says_why(desk: Desk) -> None:
-    desk.engine = replace(desk.engine, routing=Routing())
+    desk.engine = replace(desk.engine, dispatch=told_at_once(routing=Routing()))
     desk.break_down()
     (notice,) = desk.notices()
     assert (notice.status, notice.target) == (NoticeStatus.HELD, Target(""))
-    assert notice.reason == "no route and no default recipient is configured"
+    assert notice.reason == "no route, no owner and no default recipient is configured"
     desk.read(Signal.BAD_TOKEN, paused=True)
     desk.read(Signal.BAD_TOKEN, paused=False)
     assert desk.told() == [(OPENED, NoticeStatus.HELD)], "a resume makes nobody known"
@@ -313,7 +311,7 @@ def test_where_nobody_is_configured_the_notice_is_withheld_and_says_why(desk: De
 
 def test_each_recipient_has_a_notice_and_a_link_of_their_own(desk: Desk) -> None:
     routes = (Route((ADA, SLACK), profile=frozenset({"p"})),)
-    desk.engine = replace(desk.engine, routing=Routing(routes), link_lifetime=DAY)
+    desk.engine = replace(desk.engine, dispatch=told_at_once(routing=Routing(routes), link_lifetime=DAY))
     for _ in range(2):
         desk.apply(desk.reading(Signal.BAD_TOKEN), profile="p")
     found = {notice.target: incidents.link_id(notice.id) for notice in desk.notices()}

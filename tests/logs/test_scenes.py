@@ -119,9 +119,8 @@ async def good_days_and_bad(scene: Rig, refusing: Refusing, asked: list[str], bo
     # The API fails in every way there is while links are asked for, then altogether, then refuses the key.
     links = [link]
     broken = [scene.account("instagram"), *(scene.account(platform) for platform in PLATFORMS[2 : 2 + len(KINDS)])]
-    for account in broken:
-        scene.expire(account)
     for account, kind in zip(broken, [*KINDS, "key"], strict=True):
+        scene.expire(account)
         links.append((await scene.mail(account.name)).link or "")
         fault = scene.sandbox.faults.add(
             kind=kind if kind in KINDS else "status",
@@ -168,7 +167,8 @@ async def test_nothing_secret_leaves_a_daemon_that_says_all_it_can(tmp_path: Pat
         rig(
             tmp_path,
             options={"accounts": 16},
-            notices=f'default = ["mail:{PEOPLE[0]}", "refusing:{PEOPLE[1]}", "chat", "phone"]',
+            notices=f'default = ["mail:{PEOPLE[0]}", "refusing:{PEOPLE[1]}", "chat", "phone"]\n'
+            'group_wait = "0s"\ngroup_interval = "0s"\ndigest_above = 1000',
             sweep='bulk_interval = "0.5s"\ninventory_interval = "0.5s"\nrequest_timeout = "2s"',
             log='level = "debug"\nformat = "json"',
             **sections,

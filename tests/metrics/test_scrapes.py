@@ -25,7 +25,8 @@ async def busy(tmp_path: Path) -> AsyncIterator[Rig]:
     """A daemon that has seen repairs, removals, pauses, hostile names, failing mail and a failing API."""
     sections = {
         "channels.gone": f'type = "email"\nhost = "{HOST}"\nport = 9\nsecurity = "none"\nsender = "a@acme.example"',
-        "notices": 'default = ["mail:ada@acme.example", "gone:eve@acme.example"]',
+        "notices": 'default = ["mail:ada@acme.example", "gone:eve@acme.example"]\n'
+        'group_wait = "0s"\ngroup_interval = "0s"\ndigest_above = 1000',
         "sweep": 'bulk_interval = "0.3s"\ninventory_interval = "0.5s"\nrequest_timeout = "2s"',
     }
     async with rig(tmp_path, options={"accounts": 32, "workspaces": ("one", "two")}, **sections) as scene:
@@ -34,15 +35,17 @@ async def busy(tmp_path: Path) -> AsyncIterator[Rig]:
             world.add_account("one", ("facebook", f"weird{number}", name)[number % 3], name, name)
         await scene.start()
         repaired, removed, broken, paused = (scene.account(PLATFORMS[number]) for number in range(4))
-        for account in (repaired, removed, broken, *world.accounts_of("one", None)):
-            if account in (repaired, removed, broken) or account.name in HOSTILE:
-                scene.expire(account)
         paused.is_active = False
+        scene.expire(repaired)
         link = (await scene.mail(repaired.name)).link or ""
         await scene.person.reconnect(link)
         await scene.mail("connected again")
+        scene.expire(removed)
         await scene.mail(removed.name)
         world.remove_account(removed)
+        for account in (broken, *world.accounts_of("one", None)):
+            if account is broken or account.name in HOSTILE:
+                scene.expire(account)
         await scene.until_state(removed, State.REMOVED)
         await scene.until_state(broken, State.EXPIRED)
         await scene.http.post(f"{scene.public}/webhooks/one", content=b"{}")

@@ -9,22 +9,30 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from healthd.channels.base import Content, Delivery, Notice, Receipt, TroubleNotice
+from sqlalchemy import Connection
+
+from healthd.channels.base import Content, Delivery, Message, Notice, Receipt
 from healthd.core.cadence import Cadence
+from healthd.core.contacts import Contact
 from healthd.core.model import NoticeKind, NoticeStatus, Observation, Signal, Source, Target
 from healthd.core.routing import Route, Routing
+from healthd.dispatch import Case, Dispatch
 from healthd.engine import Engine
 from healthd.links import Links
 from healthd.metrics import Metrics
-from healthd.outbox import Outbox
+from healthd.outbox import LEASE, Outbox
 from healthd.providers.allowance import Allowance
 from healthd.providers.base import Provider
 from healthd.providers.smartlyq import SmartlyQ
-from healthd.store import accounts, migrations, notices, profiles
+from healthd.store import accounts, contacts, decisions, incidents, notices, profiles
 from healthd.store.accounts import StoredAccount
 from healthd.store.database import Store
-from healthd.store.notices import StoredNotice
+from healthd.store.decisions import Decision
+from healthd.store.incidents import Incident
+from healthd.store.notices import Batch, StoredNotice
+from tests.fresh_store import fresh_store
 
 PATIENCE = 15.0
 
@@ -37,14 +45,18 @@ class Scripted:
     got: list[Delivery] = field(default_factory=list)
     taken: list[Delivery] = field(default_factory=list)
     during: Callable[[], None] = lambda: None
+    told: list[Message] = field(default_factory=list)
+    """What was put into words."""
     silent: asyncio.Event | None = None
     """Where it is set to an event, nothing is answered before that."""
 
-    def render(self, notice: Notice | TroubleNotice) -> Content:
-        if isinstance(notice, TroubleNotice):
+    def render(self, notice: Message) -> Content:
+        self.told.append(notice)
+        if not isinstance(notice, Notice):
             return {"text": f"{notice.kind} {notice.workspace}"}
         minutes = f" for {notice.link_minutes} minutes" if notice.link_minutes else ""
-        return {"text": f"{notice.kind} {notice.account_name} {notice.link or '-'}{minutes}"}
+        names = ", ".join(account.name for account in notice.accounts)
+        return {"text": f"{notice.kind} {names} {notice.link or '-'}{minutes}"}
 
     async def send(self, delivery: Delivery) -> Receipt:
         self.got.append(delivery)
@@ -94,8 +106,67 @@ class Surroundings:
         for signal in (Signal.OK, Signal.BAD_TOKEN, Signal.BAD_TOKEN):
             await self.observe(ref, signal, **more)
 
+    async def claimed(self, lease: str) -> list[Batch]:
+        """What is due, as a sender takes it that is then lost."""
+        now, cadence = self.now(), self.outbox.cadence
+        return await self.store.run(notices.claim, now, lease, now + LEASE, 100, (), cadence)
+
     async def recovers(self, ref: str = "1") -> None:
         await self.observe(ref, Signal.OK)
+
+    async def see(self, signal: Signal, *refs: str, **more: Any) -> None:
+        """The same of several accounts, in one transaction."""
+        now, profile = self.now(), str(more.pop("profile", ""))
+        workspace = str(more.pop("workspace", "acme"))
+        facts: dict[str, Any] = {"platform": "facebook", "asked_at": now} | more
+        seen = [Observation(ref, signal, Source.HEALTH, now, name=f"Account {ref}", **facts) for ref in refs]
+        await self.store.run(self.engine.apply, workspace, seen, now, profile)
+        self.travel(timedelta(seconds=1))
+
+    async def break_together(self, *refs: str, **more: Any) -> None:
+        """Accounts that were known and well open their incidents in one transaction."""
+        for signal in (Signal.OK, Signal.BAD_TOKEN, Signal.BAD_TOKEN):
+            await self.see(signal, *refs, **more)
+
+    async def send_all(self, span: timedelta, step: timedelta = timedelta(seconds=10)) -> int:
+        """Lets time pass, and sends whatever falls due meanwhile."""
+        sent, end = await self.outbox.send_due(), self.now() + span
+        while self.now() < end:
+            self.travel(min(step, end - self.now()))
+            sent += await self.outbox.send_due()
+        return sent
+
+    def travel_to(self, at: datetime) -> None:
+        self.ahead = at - datetime.now(UTC)
+
+    async def knows(self, *given: Contact) -> None:
+        await self.store.run(contacts.put, given, "api", self.now())
+
+    async def case(self, ref: str = "1") -> tuple[StoredAccount, Incident]:
+        """An account, and its incident that is open."""
+        stored = await self.account(ref)
+        incident = await self.store.read(incidents.open_for, stored.id)
+        assert incident is not None
+        return stored, incident
+
+    async def decide(self, said: Callable[[Case, Incident], object], ref: str = "1") -> None:
+        """A person decides something about an account that is broken."""
+        stored, incident = await self.case(ref)
+        now = self.now()
+        await self.store.run(lambda connection: said(Case(connection, stored, now), incident))
+
+    async def decisions(self, ref: str = "1") -> list[Decision]:
+        """Oldest first."""
+        return await self.store.read(decisions.of_account, (await self.account(ref)).id)
+
+    async def leads_to(self, delivery: Delivery) -> set[str]:
+        """The accounts that the link of a message leads to, by name."""
+        links = self.outbox.links
+        assert links is not None
+        assert delivery.link is not None
+        link_id = links.check(delivery.link.rpartition("/")[2])
+        assert link_id is not None
+        return await self.store.read(_accounts_behind, link_id)
 
     async def account(self, ref: str = "1") -> StoredAccount:
         return (await self.store.read(accounts.load, "acme", [ref]))[ref]
@@ -117,9 +188,18 @@ class Surroundings:
         """The outbox of the next process on the same store."""
         old = self.outbox
         self.outbox = Outbox(
-            old.store, old.channels, old.providers, old.links, old.cadence, Metrics("test"), self.now, old.rng
-        )
+            old.store, old.channels, old.providers, old.links, old.dispatch, Metrics("test"), self.now, old.rng,
+            old.resolver, old.severities, old.language,
+        )  # fmt: skip
         return self.outbox
+
+
+def _accounts_behind(connection: Connection, link_id: str) -> set[str]:
+    link = incidents.link(connection, link_id)
+    assert link is not None
+    ids = {link.account_id, *(one.account_id for one in incidents.covered(connection, link_id))}
+    found = (accounts.by_id(connection, account_id) for account_id in ids)
+    return {stored.name for stored in found if stored is not None}
 
 
 @asynccontextmanager
@@ -131,9 +211,10 @@ async def surroundings(
     remind_after: tuple[timedelta, ...] = Cadence().remind_after,
     provider_url: str = "http://127.0.0.1:9/v1",
     direct: bool = False,
+    cadence: Cadence | None = None,
+    **choices: Any,
 ) -> AsyncIterator[Surroundings]:
-    store = Store(f"sqlite:///{folder / 'outbox.db'}")
-    await store.run(migrations.upgrade)
+    store = Store(fresh_store(folder / "outbox.db"))
     await store.run(profiles.ensure_own, ["acme"])
     scene: Surroundings
 
@@ -141,7 +222,13 @@ async def surroundings(
         return scene.now()
 
     rng = random.Random(3)
-    engine = Engine(routing=Routing(routes, (Target("mail", "ada@acme.example"),)), rng=rng)
+    at_once = Cadence(remind_after, group_wait=timedelta(0), group_interval=timedelta(0))
+    default = choices.pop("default", (Target("mail", "ada@acme.example"),))
+    language, severities = choices.pop("language", "en"), choices.pop("severities", {})
+    resolver = choices.pop("resolver", None)
+    choices.setdefault("routing", Routing(routes, default))
+    dispatch = Dispatch(cadence=cadence or at_once, **choices)
+    engine = Engine(dispatch=dispatch, rng=rng)
     provider = SmartlyQ(
         workspace="acme",
         api_key="sqk_test_acme",
@@ -153,7 +240,9 @@ async def surroundings(
     providers: dict[str, Provider] = {"acme": provider}
     scripted = {name: Scripted() for name in channels}
     links = None if direct else Links("https://healthd.example.com", ["s" * 32])
-    outbox = Outbox(store, scripted, providers, links, Cadence(remind_after), Metrics("test"), now, rng)
+    outbox = Outbox(
+        store, scripted, providers, links, dispatch, Metrics("test"), now, rng, resolver, severities, language
+    )
     scene = Surroundings(store, engine, scripted, outbox)
     async with provider.session():
         try:

@@ -12,6 +12,7 @@ import pytest
 from healthd.channels.base import LINK, Dead, Retry
 from healthd.core.model import NoticeKind, NoticeStatus, Signal, Target
 from healthd.core.routing import Route
+from healthd.core.storm import StormPolicy
 from healthd.outbox import AT_ONCE, LEASE
 from healthd.sandbox.app import Sandbox, SandboxOptions, server_for
 from healthd.store import notices, profiles
@@ -110,7 +111,7 @@ async def test_a_recovery_before_sending_leaves_nothing_to_send(scene: Surroundi
 
 async def test_a_recovery_after_the_claim_is_noticed_before_sending(scene: Surroundings) -> None:
     await scene.breaks()
-    [claimed] = await scene.store.run(notices.claim, scene.now(), "mine", scene.now() + LEASE, 1)
+    [claimed] = await scene.claimed("mine")
     await scene.recovers()
     await scene.outbox._one(claimed)
     assert scene.mail.got == []
@@ -150,7 +151,7 @@ async def test_after_a_crash_in_the_hand_over_the_same_message_is_repeated(scene
 
 async def test_a_lease_that_ended_lets_another_sender_go_on(scene: Surroundings) -> None:
     await scene.breaks()
-    await scene.store.run(notices.claim, scene.now(), "lost", scene.now() + LEASE, 1)
+    await scene.claimed("lost")
     scene.travel(LEASE - timedelta(seconds=10))
     assert await scene.outbox.send_due() == 0
     scene.travel(timedelta(seconds=11))
@@ -159,7 +160,7 @@ async def test_a_lease_that_ended_lets_another_sender_go_on(scene: Surroundings)
 
 async def test_a_sender_that_lost_its_lease_has_no_say_any_more(scene: Surroundings) -> None:
     await scene.breaks()
-    [stale] = await scene.store.run(notices.claim, scene.now(), "slow", scene.now() + LEASE, 1)
+    [stale] = await scene.claimed("slow")
     scene.travel(LEASE + timedelta(seconds=1))
     await scene.outbox.send_due()
     scene.mail.answers = [Dead("too late to matter")]
@@ -169,7 +170,8 @@ async def test_a_sender_that_lost_its_lease_has_no_say_any_more(scene: Surroundi
 
 async def test_who_may_have_got_the_bad_news_before_a_crash_gets_the_good_news(scene: Surroundings) -> None:
     await scene.breaks()
-    await scene.store.run(notices.claim, scene.now(), "killed", scene.now() + LEASE, 1)
+    [claimed] = await scene.claimed("killed")
+    await scene.store.run(notices.keep_content, claimed.notices, {"text": "on its way"}, scene.now())
     await scene.recovers()
     assert RESOLVED not in [kind for kind, _ in await scene.fates()]
     scene.travel(LEASE + timedelta(seconds=1))
@@ -242,11 +244,16 @@ async def test_what_is_no_longer_configured_is_on_record_and_tried_no_more(scene
 
 
 async def test_a_channel_that_hangs_holds_up_no_other(tmp_path: Path) -> None:
+    numbers = [str(number) for number in range(AT_ONCE * 3)]
+    routes = [
+        Route((Target("mail", f"owner{number}@acme.example"),), account=frozenset({number})) for number in numbers
+    ]
     to_slack = Route((Target("slack"),), account=frozenset({"900"}))
-    async with surroundings(tmp_path, channels=("mail", "slack"), routes=(to_slack,)) as scene:
+    calm = StormPolicy(least=1000)
+    async with surroundings(tmp_path, channels=("mail", "slack"), routes=(to_slack, *routes), storms=calm) as scene:
         scene.mail.silent = asyncio.Event()
-        for number in range(AT_ONCE * 3):
-            await scene.breaks(str(number))
+        for number in numbers:
+            await scene.breaks(number)
         await scene.breaks("900")
         running = asyncio.create_task(scene.outbox.run())
         await scene.until(lambda: len(scene.channels["slack"].taken) == 1, "the other channel's message")

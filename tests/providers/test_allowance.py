@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from healthd.core.model import Lane
-from healthd.providers.allowance import FIRST_LIMIT, HIGHEST_LIMIT, LONGEST_PAUSE, WINDOW, Allowance, Ledger
+from healthd.providers.allowance import FIRST_LIMIT, HIGHEST_LIMIT, LONGEST_PAUSE, WINDOW, Allowance, Ledger, Standing
 from tests.clockwork import played
 
 LANES = st.sampled_from(list(Lane))
@@ -224,6 +224,37 @@ def test_a_shorter_refusal_does_not_shorten_a_pause() -> None:
     ledger.refused(100.0, now=0.0)
     ledger.refused(1.0, now=1.0)
     assert ledger.wait(Lane.CLICK, 1.0) == 99.0
+
+
+def test_a_pause_that_a_slower_clock_still_remembers_halves_the_pace_only_once() -> None:
+    ledger = Ledger(1.0, 100)
+    ledger.refused(300.0, now=0.0)
+    ledger.hear(Standing(granted=False, pause=0.5), now=300.0)
+    assert ledger.wait(Lane.CLICK, 300.0) == 0.5
+    assert ledger.share == 50
+
+
+@given(
+    st.lists(st.tuples(QUARTERS.map(lambda step: step / 8), LANES), max_size=60),
+    st.lists(st.tuples(QUARTERS, st.integers(1, 9)), max_size=5),
+    st.integers(1, 100),
+    st.integers(0, 100),
+)
+def test_there_is_room_for_as_many_as_could_go_one_after_the_other(
+    steps: list[tuple[float, Lane]], others: list[tuple[float, int]], limit: int, remaining: int
+) -> None:
+    ledger, now = Ledger(0.5, limit), 0.0
+    ledger.hear(Standing(granted=True, others=others), now)
+    ledger.learn(limit, remaining, 30.0, now)
+    for step, lane in steps:
+        now += step
+        room, gone = ledger.room(lane, now), 0
+        while gone < room and gone < 3:
+            assert ledger.wait(lane, now) == 0
+            ledger.spend(now)
+            gone += 1
+        assert ledger.room(lane, now) == room - gone
+        assert (ledger.wait(lane, now) == 0) == (room > gone)
 
 
 def clock() -> float:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from healthd.channels.base import Content, Dead, Delivery, Notice, Receipt, Retry, TroubleNotice, fill
+from healthd.channels.base import Content, Dead, Delivery, Notice, Receipt, Retry, StormNotice, TroubleNotice, fill
 from healthd.channels.wording import tell
 from healthd.core.model import NoticeKind
 from tests.simulation.record import Record
@@ -56,9 +56,10 @@ class SimulatedChannel:
     """Addresses that do not exist any more."""
     handed: dict[str, Handed] = field(default_factory=dict)
 
-    def render(self, notice: Notice | TroubleNotice) -> Content:
+    def render(self, notice: Notice | TroubleNotice | StormNotice) -> Content:
         words = tell(notice)
-        return {"subject": words.subject, "text": f"{words.headline}\n{words.happened}\n{notice.link or ''}"}
+        named = ", ".join(row.title for row in words.rows)
+        return {"subject": words.subject, "text": f"{words.headline}\n{words.happened}\n{named}\n{notice.link or ''}"}
 
     async def send(self, delivery: Delivery) -> Receipt:
         await asyncio.sleep(self.rng.uniform(0.01, 1.5))
@@ -79,7 +80,7 @@ class SimulatedChannel:
         """Half of the failures are none: the message has arrived, and the sender does not hear of it."""
         if self.rng.random() < 0.5:
             self._take(delivery, known=False)
-        raise Retry("no answer")
+        raise Retry("no answer", unknown=True)
 
     def _take(self, delivery: Delivery, *, known: bool) -> None:
         if not self.alive():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,8 +18,9 @@ from starlette.types import ASGIApp
 from healthd.app import Daemon, _application
 from healthd.channels.base import Channel
 from healthd.config import Settings
+from healthd.core.contacts import Contact
 from healthd.engine import Change
-from healthd.store import migrations, profiles
+from healthd.store import contacts, migrations, profiles
 from healthd.store.database import Store
 
 A_YEAR = timedelta(days=365)
@@ -72,6 +73,7 @@ class Process:
         channels: dict[str, Channel],
         to_provider: httpx2.AsyncBaseTransport,
         chance: random.Random,
+        people: Sequence[Contact] = (),
     ) -> None:
         self.settings = settings
         self.now = now
@@ -80,6 +82,7 @@ class Process:
         self._channels = channels
         self._to_provider = to_provider
         self._chance = chance
+        self._people = people
         self._tasks: set[asyncio.Task[Any]] = set()
         self.died = asyncio.Event()
         self.why = ""
@@ -117,6 +120,7 @@ class Process:
         self.store = MortalStore(self.settings.store.url, self)
         await self.store.run(migrations.upgrade)
         await self.store.run(profiles.ensure_own, list(self.settings.workspaces))
+        await self.store.run(contacts.put, self._people, contacts.FILE, self.now())
         daemon = self.daemon = Daemon(self.settings, self.now)
         daemon._wire(self.store)
         # Nothing but the process itself writes to its store here: it need not look whether somebody else did.
@@ -156,6 +160,44 @@ class Process:
         task.add_done_callback(self._tasks.discard)
 
 
+class InProcess(httpx2.AsyncBaseTransport):
+    """The way to an app in this process. ``httpx2`` has one too; it searches for a library at every single call."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        url, body = request.url, await request.aread()
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": request.method,
+            "headers": [(name.lower(), value) for name, value in request.headers.raw], "scheme": url.scheme,
+            "path": url.path, "raw_path": url.raw_path.split(b"?")[0], "query_string": url.query,
+            "server": (url.host, url.port), "client": ("127.0.0.1", 123), "root_path": "",
+        }  # fmt: skip
+        asked, answered = False, asyncio.Event()
+        head: dict[str, Any] = {}
+        parts: list[bytes] = []
+
+        async def receive() -> dict[str, Any]:
+            nonlocal asked
+            if asked:
+                await answered.wait()
+                return {"type": "http.disconnect"}
+            asked = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                head.update(message)
+                return
+            parts.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                answered.set()
+
+        await self._app(scope, receive, send)
+        return httpx2.Response(head["status"], headers=head["headers"], content=b"".join(parts))
+
+
 class ToDaemon(httpx2.AsyncBaseTransport):
     """The way to the daemon's public side, for the provider's webhooks and for people's browsers."""
 
@@ -166,7 +208,7 @@ class ToDaemon(httpx2.AsyncBaseTransport):
         process = self._process()
         if process is None or not process.up or process.app is None:
             raise httpx2.ConnectError("nobody listens")
-        inside = process.spawn(httpx2.ASGITransport(process.app).handle_async_request(request))
+        inside = process.spawn(InProcess(process.app).handle_async_request(request))
         try:
             return await inside
         except (asyncio.CancelledError, Killed):

@@ -33,13 +33,15 @@ import structlog
 from healthd.channels.base import Channel
 from healthd.config import Settings, load
 from healthd.core.cadence import Cadence
+from healthd.core.contacts import Contact, Hours, parse_days, parse_quiet, parse_zone
+from healthd.core.model import Target
 from healthd.sandbox.app import Sandbox, SandboxOptions
 from healthd.sandbox.world import PLATFORMS, World
 from tests.clockwork import played
 from tests.simulation.channels import Message, SimulatedChannel
 from tests.simulation.life import Life, Trouble
 from tests.simulation.people import Crowd
-from tests.simulation.process import Killed, Process, ToDaemon, own_tasks
+from tests.simulation.process import InProcess, Killed, Process, ToDaemon, own_tasks
 from tests.simulation.record import Record, Violated
 from tests.simulation.watch import Watch
 from tests.simulation.weather import Weather
@@ -47,7 +49,12 @@ from tests.simulation.weather import Weather
 STARTS = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 SECRET = "whsec_simulated_simulated_simulated"
 PEOPLE = 12
-REST = timedelta(hours=48)
+ZONES = ("Europe/Berlin", "America/New_York", "Asia/Tokyo", "")
+QUIET = ("22:00-07:00", "", "12:30-13:30", "")
+DAYS = ("", "mon-fri", "", "")
+OPERATOR = "mail:ops@acme.example"
+REST = timedelta(hours=54)
+"""Longer than the time between two sweeps, their jitter included."""
 INCIDENTS = 1500
 """About so many, however large the world and long the time: enough for every fault to meet every other."""
 DENSE = ("breaks", "disconnects", "hiccups", "pauses", "deletions", "newcomers", "false_alarms", "platform_outages")
@@ -135,14 +142,14 @@ class Simulation:
         )  # fmt: skip
         self.sandbox = Sandbox(options, world)
         to_daemon = ToDaemon(lambda: self.process)
-        to_sandbox = httpx2.ASGITransport(self.sandbox.app)
+        to_sandbox = InProcess(self.sandbox.app)
         self.sandbox.sender._client = httpx2.AsyncClient(transport=to_daemon)
         self.weather = Weather(
             to_sandbox, self.chance("weather"), self.record, asyncio.get_running_loop().time, self._share,
             drizzle=self.trouble.drizzle,
         )  # fmt: skip
         self.crowd = Crowd(
-            httpx2.AsyncClient(mounts={"http://127.0.0.1:8080": to_daemon, "http://127.0.0.1:8090": to_sandbox}),
+            lambda: httpx2.AsyncClient(transport=to_daemon, mounts={"http://127.0.0.1:8090": to_sandbox}),
             self.chance("people"), self.record, asyncio.get_running_loop().time,
             lambda: self.process is not None and self.process.up,
         )  # fmt: skip
@@ -159,15 +166,22 @@ class Simulation:
         )  # fmt: skip
         database = self.folder / "healthd.db"
         self.settings = self._settings(database)
-        most = 2 + len(Cadence().remind_after)
-        self.watch = Watch(str(database), self.life, self.record, self.our_now, most)
+        hours = {f"mail:{_address(number)}": contact.hours for number, contact in enumerate(people())}
+        self.watch = Watch(
+            str(database), self.life, self.record, self.our_now, Cadence().most_messages, hours, OPERATOR
+        )
         self._kills = self.chance("kills")
         self._skews = self.chance("clock")
 
     def _settings(self, database: Path) -> Settings:
         routes = "".join(
-            f'[[routes]]\nplatform = "{platform}"\nto = ["mail:person{number % PEOPLE}@acme.example"'
+            f'[[routes]]\nplatform = "{platform}"\nto = ["@person{number % PEOPLE}"'
             + (', "chat"]\n' if number % 4 == 0 else "]\n")
+            + (
+                f'then = [{{ after = "{number % 4}d", to = ["@person{(number + 1) % PEOPLE}"] }}]\n'
+                if number % 4
+                else ""
+            )
             for number, platform in enumerate(PLATFORMS)
         )
         path = self.folder / "healthd.toml"
@@ -175,7 +189,8 @@ class Simulation:
             f'public_url = "http://127.0.0.1:8080"\n[store]\nurl = "sqlite:///{database}"\n'
             f'[link]\nsecrets = ["{"s" * 32}"]\nlifetime = "60d"\nallowed_hosts = ["127.0.0.1:8090"]\n'
             '[sweep]\nbulk_interval = "48h"\ninventory_interval = "72h"\naccount_interval = "150d"\n'
-            '[notices]\ndefault = ["mail:desk@acme.example"]\n'
+            f'[notices]\ndefault = ["mail:desk@acme.example"]\noperator = ["{OPERATOR}"]\n'
+            'group_wait = "30s"\ngroup_interval = "5m"\n[storm]\nleast = 4\nshare = 0.2\n'
             f'[workspaces.acme]\napi_key = "sqk_test_acme"\nbase_url = "http://127.0.0.1:8090/v1"\n'
             f'webhook_secrets = ["{SECRET}"]\nprofiles = "none"\n'
             '[channels.mail]\ntype = "email"\nhost = "127.0.0.1"\nsecurity = "none"\nsender = "h@acme.example"\n'
@@ -201,7 +216,7 @@ class Simulation:
     def _someone_leaves(self) -> None:
         """A mailbox that does not exist any more, for three months."""
         channel = self.channels["mail"]
-        address = f"person{self.chance(f'leaves:{self.true_now():%j}').randrange(PEOPLE)}@acme.example"
+        address = _address(self.chance(f"leaves:{self.true_now():%j}").randrange(PEOPLE))
         channel.gone.add(address)
         self.life.at(timedelta(days=90), lambda: channel.gone.discard(address))
 
@@ -230,6 +245,7 @@ class Simulation:
             process = self.process = Process(
                 self.settings, now=self.our_now, fate=self._fate, committed=self.watch.committed,
                 channels=dict[str, Channel](self.channels), to_provider=self.weather, chance=self._kills,
+                people=people(),
             )  # fmt: skip
             try:
                 await process.start()
@@ -271,6 +287,24 @@ class Simulation:
 
     def _heard_of(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A task that nobody waits for has ended badly. Killed ones do; a broken promise is on record."""
+
+
+def _address(number: int) -> str:
+    return f"person{number}@acme.example"
+
+
+def people() -> list[Contact]:
+    """Whoever repairs accounts, in several zones; some have quiet hours, some do not work at weekends."""
+    return [
+        Contact(
+            f"person{number}", f"Person {number}", (Target("mail", _address(number)),),
+            Hours(
+                parse_zone(ZONES[number % len(ZONES)]), parse_quiet(QUIET[number % len(QUIET)]),
+                parse_days(DAYS[number % len(DAYS)]),
+            ),
+        )
+        for number in range(PEOPLE)
+    ]  # fmt: skip
 
 
 def drawn(seed: int, accounts: int, days: float) -> Trouble:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from healthd.core.contacts import Hours
 from healthd.core.model import BROKEN, NoticeKind, State
 from healthd.engine import Change
 from healthd.store.schema import EPOCH
@@ -21,6 +22,10 @@ from tests.simulation.record import Record
 
 _BROKEN = tuple(str(state) for state in BROKEN)
 _MICROSECOND = timedelta(microseconds=1)
+_TROUBLE = frozenset({NoticeKind.OPENED, NoticeKind.REMINDER, NoticeKind.ESCALATED})
+_NAGS = frozenset({NoticeKind.REMINDER, NoticeKind.ESCALATED})
+HANDING_OVER = timedelta(seconds=5)
+"""A message is judged before it is handed over, and that takes a moment."""
 SLACK = timedelta(minutes=12)
 """Confirmation, and the provider's clock beside ours."""
 
@@ -38,6 +43,8 @@ class Watch:
     record: Record
     now: Callable[[], datetime]
     most: int
+    hours: Mapping[str, Hours]
+    operator: str
     _openings: dict[tuple[str, str], str] = field(default_factory=dict)
     _told: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     _connection: sqlite3.Connection | None = None
@@ -109,35 +116,60 @@ class Watch:
     def arrived(self, message: Message) -> None:
         """A person or a robot has a message in hand."""
         rows = self._ask(
-            "select a.ref, a.state, a.paused, n.subject, n.step, n.attempts, i.resolved_at, a.id, i.id"
-            " from notices n join accounts a on a.id = n.account_id left join incidents i on i.id = n.incident_id"
-            " where n.id = ?",
-            message.notice_id,
-        )
+            "select a.ref, a.paused, n.subject, i.resolved_at, s.began_at, s.ended_at, n.doubtful,"
+            " max(coalesce(i.acknowledged_until, 0), coalesce(i.snoozed_until, 0))"
+            " from notices n left join accounts a on a.id = n.account_id left join incidents i on i.id = n.incident_id"
+            " left join storms s on s.id = i.storm_id where n.id = ? or n.group_id = ? order by n.id",
+            message.notice_id, message.notice_id,
+        )  # fmt: skip
         if not rows:
             self.record.violated("P4", "a message was sent that is not on record", message.notice_id)
-        ref, _state, paused, subject, _, _, resolved_at, _, _ = rows[0]
-        self.record.note(str(ref), f"message: {message.kind}", message.to)
-        about_trouble = message.kind in {NoticeKind.OPENED, NoticeKind.REMINDER}
-        if about_trouble and resolved_at is not None:
-            late = self.now() - (EPOCH + int(str(resolved_at)) * _MICROSECOND)
-            # Handing over takes a moment, in which the repair may be committed.
-            if late > timedelta(seconds=5):
-                self.record.violated("P5", f"a person was told of trouble {late} after its end", str(ref))
-        if about_trouble and paused:
-            self.record.violated("S5", "a person was told of trouble with a paused account", str(ref))
-        self._count(message, str(subject), str(ref))
+        self.record.note(str(rows[0][0]), f"message: {message.kind}", f"{message.to}, {len(rows)} in one")
+        self._at_a_good_hour(message, str(rows[0][0]))
+        for ref, paused, subject, resolved_at, began_at, ended_at, doubtful, taken_until in rows:
+            # What may have arrived before is repeated as it was, for as long as any of it is true.
+            repeated = doubtful and len(rows) > 1
+            if message.kind in _TROUBLE and not repeated:
+                self._still_true(str(ref), paused, resolved_at)
+            if message.kind is NoticeKind.OPENED and not repeated:
+                self._not_in_a_storm(str(ref), began_at, ended_at)
+            if message.kind in _NAGS and not repeated and int(str(taken_until)) > micros(self.now()):
+                self.record.violated("W5", f"a person got a {message.kind} although somebody is on it", str(ref))
+            self._count(message, str(subject), str(ref))
+
+    def _ago(self, at: object) -> timedelta:
+        return self.now() - (EPOCH + int(str(at)) * _MICROSECOND)
+
+    def _at_a_good_hour(self, message: Message, ref: str) -> None:
+        hours = self.hours.get(message.to)
+        if hours is not None and not hours.allows(self.now()) and not hours.allows(self.now() - HANDING_OVER):
+            self.record.violated("W2", f"{message.to} got a message in quiet hours", ref)
+
+    def _still_true(self, ref: str, paused: object, resolved_at: object) -> None:
+        # Handing over takes a moment, in which the repair may be committed.
+        if resolved_at is not None and self._ago(resolved_at) > HANDING_OVER:
+            self.record.violated("P5", f"a person was told of trouble {self._ago(resolved_at)} after its end", ref)
+        if paused:
+            self.record.violated("S5", "a person was told of trouble with a paused account", ref)
+
+    def _not_in_a_storm(self, ref: str, began_at: object, ended_at: object) -> None:
+        if began_at is not None and ended_at is None and self._ago(began_at) > HANDING_OVER:
+            self.record.violated("W4", "a person was told in the midst of a storm", ref)
 
     def _count(self, message: Message, subject: str, ref: str) -> None:
         key = (subject, message.to)
         counts = self._told[key]
-        if message.kind is NoticeKind.OPENED:
+        if message.kind in {NoticeKind.OPENED, NoticeKind.STORM}:
             known = self._openings.setdefault(key, message.notice_id)
-            if known != message.notice_id:
+            if known != message.notice_id and not self._in_doubt(known):
                 self.record.violated("P4", "one incident was told twice as new", ref)
         if counts[message.notice_id] == 0 and len(counts) >= self.most:
             self.record.violated("P4", f"more than {self.most} messages about one incident", ref)
         counts[message.notice_id] += 1
+
+    def _in_doubt(self, notice_id: str) -> bool:
+        """Of a message about several accounts nobody knew whether it had arrived, and since then some were repaired."""
+        return bool(self._ask("select 1 from notices where id = ? and doubtful", notice_id))
 
     def day(self) -> None:
         """The whole store, once a day."""
@@ -162,8 +194,19 @@ class Watch:
         self._none(
             "P5", "a message about a resolved incident still waits",
             "select a.ref, n.kind from notices n join incidents i on i.id = n.incident_id join accounts a on"
-            " a.id = n.account_id where i.resolved_at is not null and n.kind in ('opened', 'reminder') and"
+            " a.id = n.account_id where i.resolved_at is not null and n.kind in ('opened', 'reminder', 'escalated') and"
             " n.status in ('pending', 'held')",
+        )  # fmt: skip
+        self._none(
+            "W3", "a message is held for what is over",
+            "select a.ref, n.hold from notices n join accounts a on a.id = n.account_id left join storms s on"
+            " n.hold = 'storm:' || s.id where n.status = 'held' and (s.ended_at is not null or n.hold is null or"
+            " (n.hold = 'paused' and not a.paused))",
+        )  # fmt: skip
+        self._none(
+            "W4", "a storm of which its operator is not told once",
+            "select s.id, count(n.id) from storms s left join notices n on n.storm_id = s.id and n.kind = 'storm' group"
+            " by s.id having count(n.id) != 1",
         )  # fmt: skip
         self._none(
             "L1", "a live account that nobody will ever look at again",
@@ -199,12 +242,14 @@ class Watch:
         self._none("L4", "the outbox has not drained",
                    "select a.ref, n.kind, n.status, n.due_at from notices n join accounts a on a.id = n.account_id"
                    " where n.status in ('pending', 'sending') and n.due_at < ?", micros(self.now()))  # fmt: skip
+        self._none("W3", "a storm that never ends", "select id, began_at from storms where ended_at is null")
         self._none("L2", "the inbox has not drained", "select event_id from inbox where status = 'new'")
         self._none("S2", "an account is still suspect", "select ref from accounts where state = 'suspect'")
         self._none(
             "L5", "a repair that was never told to somebody who knew of the trouble",
             "select a.ref, n.channel, n.address from notices n join incidents i on i.id = n.incident_id join accounts a"
-            " on a.id = n.account_id where n.kind = 'opened' and n.status = 'sent' and i.resolution = 'repaired' and"
+            " on a.id = n.account_id where n.kind in ('opened', 'escalated') and n.status = 'sent' and"
+            " i.resolution = 'repaired' and"
             " not exists (select 1 from notices r where r.incident_id = n.incident_id and r.kind = 'resolved' and"
             " r.channel = n.channel and r.address = n.address)",
         )  # fmt: skip

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, func, select
 from healthd.core.model import Account, Cause, Lane, NoticeKind, State, Target
 from healthd.store import accounts, incidents, notices
 from healthd.store.accounts import StoredAccount
-from healthd.store.incidents import Incident
+from healthd.store.incidents import Incident, Link
+from healthd.store.notices import Draft
 from healthd.store.schema import accounts as accounts_table
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -41,12 +42,11 @@ def add_incident(connection: Connection, stored: StoredAccount, **facts: Any) ->
             "id": f"i{stored.id}",
             "account_id": stored.id,
             "workspace": stored.account.workspace,
+            "platform": stored.account.platform,
             "cause": Cause.TOKEN,
             "broken_at": NOON,
             "opened_at": NOON,
             "confirmed_at": NOON,
-            "resolved_at": None,
-            "resolution": None,
             **facts,
         }
     )
@@ -54,18 +54,32 @@ def add_incident(connection: Connection, stored: StoredAccount, **facts: Any) ->
     return incident
 
 
+def add_link(connection: Connection, incident: Incident, name: str, target: Target = ADA, **facts: Any) -> Link:
+    """A link to the repair of one account, for a week."""
+    expires = NOON + 7 * DAY
+    link = Link(**{
+        "id": name, "incident_id": incident.id, "account_id": incident.account_id, "target": target.key,
+        "expires_at": expires, "revoked_at": None, **facts,
+    })  # fmt: skip
+    incidents.ensure_link(connection, link, NOON)
+    return link
+
+
 def add_notice(connection: Connection, stored: StoredAccount, subject: str = "s", **facts: Any) -> str:
     """A notice to Ada, due at noon; its id."""
-    wanted: dict[str, Any] = {
-        "incident_id": None,
-        "kind": NoticeKind.OPENED,
-        "targets": (ADA,),
-        "due_at": NOON,
-        "now": NOON,
-        **facts,
-    }
-    assert notices.write(connection, subject=subject, account_id=stored.id, **wanted) == len(wanted["targets"])
-    return notices.notice_id(subject, wanted["targets"][0], wanted["kind"], wanted.get("step", 0))
+    wanted = Draft(
+        **{
+            "subject": subject,
+            "kind": NoticeKind.OPENED,
+            "target": ADA,
+            "account_id": stored.id,
+            "created_at": facts.get("due_at", NOON),
+            "due_at": NOON,
+            **facts,
+        }
+    )
+    assert notices.write(connection, [wanted]) == 1
+    return notices.notice_id(subject, wanted.target, wanted.kind, wanted.step)
 
 
 def turn(connection: Connection, account_id: int) -> tuple[datetime | None, Lane]:

@@ -8,9 +8,8 @@ from sqlalchemy.exc import IntegrityError
 
 from healthd.core.model import Observation, Profile, Resolution, Signal, Source, State
 from healthd.store import accounts, incidents, profiles
-from healthd.store.incidents import Link
 from healthd.store.profiles import OWN
-from tests.store.rows import DAY, HOUR, MINUTE, NOON, SECOND, add_account, add_incident
+from tests.store.rows import DAY, HOUR, MINUTE, NOON, SECOND, SLACK, add_account, add_incident, add_link
 
 
 def test_the_database_itself_refuses_a_second_open_incident(connection: Connection) -> None:
@@ -52,27 +51,83 @@ def test_open_incidents_are_counted_and_listed_by_workspace(connection: Connecti
     assert [row.ref for row in incidents.listing(connection, workspace="acme", only_open=False, limit=9)] == ["1", "0"]
 
 
-def link(connection: Connection, target: str = "mail:ada@acme.example", name: str = "l1") -> Link:
-    incident = incidents.open_for(connection, 1)
-    assert incident is not None
-    wanted = Link(name, incident.id, 1, target, NOON + 7 * DAY, None)
-    incidents.ensure_link(connection, wanted, NOON)
-    return wanted
-
-
 def test_a_person_has_one_link_for_an_incident_and_the_first_stays(connection: Connection) -> None:
-    add_incident(connection, add_account(connection, "1"))
-    first = link(connection)
-    link(connection, name="l2")
+    incident = add_incident(connection, add_account(connection, "1"))
+    first = add_link(connection, incident, "l1")
+    add_link(connection, incident, "l2")
     assert incidents.link(connection, "l1") == first
     assert incidents.link(connection, "l2") is None
-    assert link(connection, "slack", "l3") == incidents.link(connection, "l3")
+    assert add_link(connection, incident, "l3", SLACK) == incidents.link(connection, "l3")
+
+
+def test_a_link_leads_to_all_accounts_of_the_messages_it_stood_in(connection: Connection) -> None:
+    made = [
+        add_incident(connection, add_account(connection, str(number)), broken_at=NOON - number * HOUR)
+        for number in range(3)
+    ]
+    add_link(connection, made[0], "l1")
+    assert incidents.covered(connection, "l1") == []
+    incidents.cover(connection, "l1", [made[0].id, made[1].id])
+    incidents.cover(connection, "l1", [made[1].id, made[2].id])
+    assert [one.id for one in incidents.covered(connection, "l1")] == [made[2].id, made[1].id, made[0].id]
+    assert len(incidents.covered(connection, "l1", 2)) == 2
+
+
+def test_for_a_reader_without_a_link_of_its_own_there_is_one_that_still_opens(connection: Connection) -> None:
+    incident = add_incident(connection, add_account(connection, "1"))
+    assert incidents.any_link(connection, incident.id) is None
+    add_link(connection, incident, "l1")
+    add_link(connection, incident, "l2", SLACK)
+    assert incidents.any_link(connection, incident.id) == "l1"
+    incidents.revoke_links(connection, incident.id, NOON + HOUR)
+    assert incidents.any_link(connection, incident.id) is None
+
+
+def test_the_newest_press_tells_through_whose_link_it_came(connection: Connection) -> None:
+    stored = add_account(connection, "1")
+    incident = add_incident(connection, stored)
+    assert incidents.latest_mint(connection, stored.id, NOON) is None
+    ada, slack = add_link(connection, incident, "l1"), add_link(connection, incident, "l2", SLACK)
+    for link, outcome, minutes in ((ada, "minted", 1), (slack, "minted", 2), (ada, "failed", 3)):
+        incidents.record_mint(connection, link, outcome, "browser", NOON + minutes * MINUTE)
+    newest = incidents.latest_mint(connection, stored.id, NOON)
+    assert newest is not None
+    assert newest.target == SLACK.key
+    assert incidents.latest_mint(connection, stored.id, NOON + 3 * MINUTE) is None
+
+
+def test_who_took_it_on_is_kept_until_it_is_taken_back_or_over(connection: Connection) -> None:
+    incident = add_incident(connection, add_account(connection, "1"))
+    incidents.acknowledge(connection, incident.id, NOON, NOON + DAY, "Ada")
+    incidents.snooze(connection, incident.id, NOON + 2 * DAY)
+    taken = incidents.open_for(connection, incident.account_id)
+    assert taken is not None
+    assert (taken.acknowledged_by, taken.acknowledged_until, taken.snoozed_until) == (
+        "Ada",
+        NOON + DAY,
+        NOON + 2 * DAY,
+    )
+    incidents.resume(connection, incident.id)
+    assert incidents.get(connection, incident.id) == incident
+    incidents.resolve(connection, incident.id, Resolution.REPAIRED, NOON + HOUR)
+    incidents.acknowledge(connection, incident.id, NOON, NOON + DAY, "Eve")
+    over = incidents.get(connection, incident.id)
+    assert over is not None
+    assert over.acknowledged_by is None, "what is over needs nobody"
+
+
+def test_only_repairs_count_and_only_those_since_then(connection: Connection) -> None:
+    stored = add_account(connection, "1")
+    for hours, how in ((1, Resolution.REPAIRED), (2, Resolution.REMOVED), (3, Resolution.REPAIRED)):
+        add_incident(connection, stored, id=f"r{hours}")
+        incidents.resolve(connection, f"r{hours}", how, NOON + hours * HOUR)
+    assert incidents.repairs_since(connection, stored.id, NOON) == [NOON + HOUR, NOON + 3 * HOUR]
+    assert incidents.repairs_since(connection, stored.id, NOON + HOUR) == [NOON + 3 * HOUR]
 
 
 def test_every_press_is_on_record_and_only_a_minted_link_counts_as_a_click(connection: Connection) -> None:
     stored = add_account(connection, "1")
-    add_incident(connection, stored)
-    pressed = link(connection)
+    pressed = add_link(connection, add_incident(connection, stored), "l1")
     incidents.record_mint(connection, pressed, "failed", "browser", NOON, request_id="r1")
     assert accounts.by_id(connection, stored.id) == stored
     incidents.record_mint(connection, pressed, "minted", "browser", NOON + MINUTE)

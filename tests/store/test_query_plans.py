@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event
 
-from healthd.core.model import Lane
-from healthd.store import accounts, housekeeping, inbox, incidents, notices
+from healthd.core.cadence import Cadence
+from healthd.core.model import Lane, NoticeKind, NoticeStatus
+from healthd.store import accounts, contacts, decisions, housekeeping, inbox, incidents, notices, storms
 from healthd.store.accounts import StoredAccount
+from healthd.store.decisions import Decision
 from healthd.store.inbox import Arrival, InboxStatus
-from tests.store.rows import DAY, MINUTE, NOON, add_account, add_incident, add_notice
+from healthd.store.notices import Holding
+from healthd.store.storms import Storm
+from tests.store.rows import ADA, DAY, MINUTE, NOON, add_account, add_incident, add_notice
 
 Job = Callable[[Connection, StoredAccount], object]
+STORM = Storm("st1", "acme", "facebook", NOON, NOON, NOON + MINUTE, broken=1, accounts=9)
+
+
+def claim_again(connection: Connection) -> None:
+    """A message that was refused is taken once more."""
+    facts = (connection, NOON + DAY, "first", NOON + 2 * DAY, 10, (), Cadence())
+    for batch in notices.claim(*facts):
+        notices.settle(connection, batch.notices, NoticeStatus.PENDING, due_at=NOON)
+    assert notices.claim(*facts)
+
 
 HOT: dict[str, Job] = {
     "claim probes": lambda c, a: accounts.claim_probes(c, "acme", tuple(Lane), NOON + DAY, MINUTE, 10),
@@ -25,15 +40,61 @@ HOT: dict[str, Job] = {
     "next confirmation": lambda c, a: accounts.next_confirmation(c),
     "load accounts": lambda c, a: accounts.load(c, "acme", ["1"]),
     "known to a sweep": lambda c, a: accounts.known(c, "acme", "p"),
+    "shown to the inventory": lambda c, a: accounts.shown(c, "acme", ["1"]),
+    "next id": lambda c, a: accounts.next_id(c),
     "siblings": accounts.broken_siblings,
     "mark missing": lambda c, a: accounts.mark_missing(c, "acme", ["1"], NOON),
-    "claim notices": lambda c, a: notices.claim(c, NOON + DAY, "mine", NOON + 2 * DAY, 10),
+    "claim notices": lambda c, a: notices.claim(c, NOON + DAY, "mine", NOON + 2 * DAY, 10, ["full"], Cadence()),
+    "claim a message again": lambda c, a: claim_again(c),
     "next notice": lambda c, a: notices.next_due(c),
     "backlog": lambda c, a: notices.backlog(c, NOON),
     "release leases": lambda c, a: notices.release_leases(c),
     "drop what waits": lambda c, a: notices.drop_waiting(c, "i1", "repaired"),
     "release what is held": lambda c, a: notices.release_held(c, [a.id], NOON),
+    "release what a storm held": lambda c, a: notices.release(c, Holding("storm", "st1"), NOON),
+    "release an incident": lambda c, a: notices.release_incident(c, "i1", NOON),
+    "wake what was put off": lambda c, a: notices.wake(c, "i1", NOON),
+    "hold for a storm": lambda c, a: notices.hold_storm(c, Holding("storm", "st1", "a storm")),
+    "cancel a storm": lambda c, a: notices.cancel_storm(c, "st1", "cancelled"),
+    "renew a warning": lambda c, a: notices.renew_dropped(c, "s", NOON),
+    "withdraw": lambda c, a: notices.withdraw(c, "s", "over"),
     "who was told": lambda c, a: notices.told(c, "i1"),
+    "broken still of a message": lambda c, a: notices.still_broken(c, "m1"),
+    "last sent": lambda c, a: notices.last_sent(c, ADA, "acme//meta", NoticeKind.OPENED),
+    "anybody left": lambda c, a: notices.anybody_left(c, "i1", 0),
+    "bring forward": lambda c, a: notices.bring_forward(c, "i1", 0, NOON),
+    "open to a recipient": lambda c, a: notices.open_to(c, ADA),
+    "wrote to": lambda c, a: notices.wrote_to(c, ["mail"], ADA.address),
+    "for nobody": lambda c, a: notices.for_nobody(c, 10),
+    "held, counted": lambda c, a: notices.held(c),
+    "told to nobody, counted": lambda c, a: notices.unreached(c),
+    "notices of an account": lambda c, a: notices.of_account(c, a.id),
+    "lasting storm": lambda c, a: storms.current(c, "acme", "facebook"),
+    "all lasting storms": lambda c, a: storms.all_current(c),
+    "next judgement": lambda c, a: storms.next_judgement(c),
+    "broken lately": lambda c, a: storms.broken_lately(c, "acme", "facebook", NOON),
+    "accounts there": lambda c, a: storms.accounts_there(c, "acme", "facebook"),
+    "a storm begins": lambda c, a: storms.begin(c, replace(STORM, id="st2", platform="reddit"), NOON),
+    "a storm is joined": lambda c, a: storms.join(c, "st1", "i1", NOON),
+    "a storm's broken": lambda c, a: storms.still_broken(c, "st1"),
+    "a storm's accounts": lambda c, a: storms.broken_accounts(c, "st1", 10),
+    "a storm ends": lambda c, a: storms.end(c, "st1", NOON, "over"),
+    "decide": lambda c, a: decisions.note(c, [Decision(NOON, a.id, "held", "because")]),
+    "decisions of an account": lambda c, a: decisions.of_account(c, a.id),
+    "forget decisions": lambda c, a: decisions.prune(c, NOON),
+    "owners": lambda c, a: contacts.assignment(c, "acme", "facebook", "p", "1"),
+    "contacts by key": lambda c, a: contacts.directory(c, ["ada", "bob"]),
+    "the endpoint's answer": lambda c, a: contacts.kept_answer(c, "acme", "p", "1"),
+    "bad addresses among": lambda c, a: contacts.bad_among(c, [ADA]),
+    "well siblings": accounts.well_siblings,
+    "has siblings": accounts.has_siblings,
+    "repairs": lambda c, a: incidents.repairs_since(c, a.id, NOON),
+    "take on": lambda c, a: incidents.acknowledge(c, "i1", NOON, NOON + DAY, "Ada"),
+    "covered by a link": lambda c, a: incidents.covered(c, "l1"),
+    "any link": lambda c, a: incidents.any_link(c, "i1"),
+    "revoke links": lambda c, a: incidents.revoke_links(c, "i1", NOON),
+    "latest press": lambda c, a: incidents.latest_mint(c, a.id, NOON),
+    "incidents of a message": lambda c, a: incidents.of_message(c, "m1"),
     "store webhooks": lambda c, a: inbox.store(c, [Arrival("acme", "evt_2", b"{}", NOON)]),
     "waiting webhooks": lambda c, a: inbox.waiting(c, 10),
     "settle webhooks": lambda c, a: inbox.settle(c, [(1, InboxStatus.DONE, None)]),
@@ -45,8 +106,14 @@ HOT: dict[str, Job] = {
     "housekeeping": lambda c, a: housekeeping.prune(c, NOON),
 }
 
-WALK = re.compile(r"SCAN (accounts|notices|inbox|history|incidents|links|mints)\b")
-ONLY_OPEN = {"ix_notices_due", "ix_inbox_unsettled", "ix_incidents_open", "ix_incidents_open_workspace"}
+WALK = re.compile(
+    r"SCAN (accounts|notices|inbox|history|incidents|links|link_incidents|mints|storms|decisions|contacts|assignments"
+    r"|resolved|leader)\b"
+)
+ONLY_OPEN = {
+    "ix_notices_due", "ix_notices_hold", "ix_inbox_unsettled", "ix_incidents_open", "ix_incidents_open_workspace",
+    "ix_storms_current",
+}  # fmt: skip
 """Indexes of what is still to be done, which may be walked: they are as short as the work that waits."""
 BY_WORKSPACE_ALONE = re.compile(r"SEARCH accounts USING .*\(workspace=\?\)$")
 
@@ -54,7 +121,11 @@ BY_WORKSPACE_ALONE = re.compile(r"SEARCH accounts USING .*\(workspace=\?\)$")
 @pytest.mark.parametrize("job", HOT.values(), ids=HOT)
 def test_what_runs_all_the_time_walks_through_nothing_that_only_grows(connection: Connection, job: Job) -> None:
     stored = add_account(connection, "1", profile="p", probe_at=NOON)
-    add_notice(connection, stored, incident_id=add_incident(connection, stored).id)
+    for ref, subject in (("1", "s"), ("2", "t")):
+        other = stored if ref == "1" else add_account(connection, ref, profile="p")
+        incident = add_incident(connection, other)
+        add_notice(connection, other, subject, incident_id=incident.id, family="acme//meta")
+    storms.begin(connection, STORM, NOON - MINUTE)
     inbox.store(connection, [Arrival("acme", "evt_1", b"{}", NOON)])
     asked: list[tuple[str, Any]] = []
 

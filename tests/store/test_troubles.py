@@ -6,14 +6,16 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
+from healthd.core.cadence import Cadence
 from healthd.core.model import NoticeKind, NoticeStatus, Target
-from healthd.engine import Engine, trouble_subject
+from healthd.dispatch import Dispatch, subject_of
+from healthd.engine import Engine
 from healthd.store import notices, troubles
 from healthd.store.troubles import Trouble, trouble_id
 from tests.store.rows import NOON
 
 OPERATOR = Target("mail", "ops@acme.example")
-engine = Engine(operators=(OPERATOR,))
+engine = Engine(dispatch=Dispatch(operators=(OPERATOR,)))
 
 
 def trouble(kind: str, workspace: str = "acme", question: str = "bulk", late: int = 0) -> Trouble:
@@ -23,7 +25,7 @@ def trouble(kind: str, workspace: str = "acme", question: str = "bulk", late: in
 
 
 def written(connection: Connection, about: Trouble, kind: NoticeKind) -> notices.StoredNotice | None:
-    return notices.get(connection, notices.notice_id(trouble_subject(about), OPERATOR, kind, 0))
+    return notices.get(connection, notices.notice_id(subject_of(about), OPERATOR, kind, 0))
 
 
 def test_a_trouble_is_news_once_and_until_it_ends(connection: Connection) -> None:
@@ -58,8 +60,8 @@ def test_the_operator_hears_at_once_of_what_does_not_pass_and_later_of_what_may(
 def test_only_who_was_told_hears_that_it_is_over(connection: Connection) -> None:
     engine.trouble(connection, trouble("unauthorized"))
     engine.trouble(connection, trouble("unavailable"))
-    [key] = notices.claim(connection, NOON, "lease", NOON + timedelta(minutes=1), 10)
-    notices.settle(connection, key, NoticeStatus.SENT, sent_at=NOON)
+    [key] = notices.claim(connection, NOON, "lease", NOON + timedelta(minutes=1), 10, (), Cadence())
+    notices.settle(connection, key.notices, NoticeStatus.SENT, sent_at=NOON)
     engine.trouble_over(connection, "acme", NOON + timedelta(minutes=2), "bulk")
     withdrawn = written(connection, trouble("unavailable"), NoticeKind.TROUBLE)
     assert withdrawn is not None

@@ -12,18 +12,20 @@ from pathlib import Path
 
 from healthd.core.model import Lane, State, Target
 from healthd.core.routing import Routing
+from healthd.dispatch import Dispatch
 from healthd.engine import Change, Engine
 from healthd.metrics import Metrics
 from healthd.providers.allowance import Allowance
 from healthd.providers.smartlyq import SmartlyQ
 from healthd.sandbox.app import Sandbox, SandboxOptions, server_for
 from healthd.sandbox.world import Account
-from healthd.store import accounts, migrations, notices, profiles, troubles
+from healthd.store import accounts, notices, profiles, troubles
 from healthd.store.accounts import StoredAccount
 from healthd.store.database import Store
 from healthd.store.notices import StoredNotice
 from healthd.store.troubles import Trouble
 from healthd.sweep import Sweep, SweepPolicy, Workspace
+from tests.fresh_store import fresh_store
 
 HOST = "127.0.0.1"
 PATIENCE = 20.0
@@ -116,13 +118,13 @@ async def surroundings(
     policy: SweepPolicy | None = None,
     profiled: bool = False,
     api_timeout: float = 5.0,
+    auto_pause: bool = False,
 ) -> AsyncIterator[Surroundings]:
     sandbox = Sandbox(SandboxOptions(host=HOST, port=0, workspaces=tuple(names), accounts=count, rate_limit=100_000))
     server = server_for(sandbox)
     serving = asyncio.create_task(server.serve())
     await asyncio.wait_for(server.ready.wait(), PATIENCE)
-    store = Store(f"sqlite:///{folder / 'sweep.db'}")
-    await store.run(migrations.upgrade)
+    store = Store(fresh_store(folder / "sweep.db"))
     await store.run(profiles.ensure_own, list(names))
     told: list[Change] = []
     scene: Surroundings
@@ -143,7 +145,9 @@ async def surroundings(
             rng=AtOnce(),
         )
         workspaces[name] = Workspace(name, provider, allowance, profiled, random.Random(1))
-    engine = Engine(routing=Routing((), (Target("mail", "ada@acme.example"),)), rng=random.Random(2))
+    dispatch = Dispatch(Routing((), (Target("mail", "ada@acme.example"),)), operators=(Target("ops"),))
+    pausing = frozenset(names if auto_pause else ())
+    engine = Engine(dispatch=dispatch, auto_pause=pausing, rng=random.Random(2))
     sweep = Sweep(store, engine, workspaces, Metrics("test"), policy or SweepPolicy(), now, told.extend)
     scene = Surroundings(sandbox, store, sweep, told)
     async with AsyncExitStack() as stack:

@@ -7,9 +7,11 @@ from datetime import timedelta
 
 import pytest
 
+from healthd.core.cadence import Cadence
 from healthd.core.model import Lane, NoticeStatus, State
 from healthd.sandbox.world import Account
 from healthd.store import notices, profiles
+from healthd.store.notices import Holding
 from healthd.sweep import PROFILE_REST
 from tests.sweep.surroundings import Surroundings
 
@@ -84,10 +86,14 @@ async def test_a_resumed_profile_is_looked_at_at_once_and_what_was_withheld_goes
         await expired(scene, account)
     set_status(scene, "paused")
     await scene.sweep.bulk(scene.workspace())
-    claimed = await scene.store.run(notices.claim, scene.now(), "lease", scene.now() + timedelta(minutes=1), 10)
-    for notice in claimed:
-        await scene.store.run(notices.settle, notice, NoticeStatus.HELD, reason="account is paused")
-    assert len(claimed) == 2
+    scene.travel(timedelta(minutes=1))
+    until = scene.now() + timedelta(minutes=1)
+    claimed = await scene.store.run(notices.claim, scene.now(), "lease", until, 10, (), Cadence())
+    taken = [notice for batch in claimed for notice in batch.notices]
+    assert len(taken) == 2
+    for notice in taken:
+        paused = Holding("paused")
+        assert await scene.store.run(notices.settle, [notice], NoticeStatus.HELD, holding=paused, ungroup=True)
 
     set_status(scene, "active")
     scene.sandbox.world.repair(repaired)

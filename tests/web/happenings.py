@@ -64,7 +64,7 @@ SHOWN: dict[str, Callable[[Site, Broken], Awaitable[None]]] = {
     "removed": remove,
     "over": expire,
 }
-PRESSED_AGO = {"waiting": 0.1, "still_broken": 3}
+PRESSED_AGO = {"waiting": 0.01, "still_broken": 3}
 """Pages for those who pressed so many minutes ago."""
 ANSWERED = {
     "busy": (429, {"retry-after": "1"}),

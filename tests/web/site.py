@@ -25,7 +25,8 @@ SWEEP = 'bulk_interval = "1h"\ninventory_interval = "1h"\nrequest_timeout = "0.5
 ACCOUNTS = 192
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Everything here is plain http on loopback; loading the world's authorities for each visitor would take its time."""
-LINKABLE = set(PLATFORMS) - CREDENTIALS_ONLY
+LINKABLE = set(PLATFORMS) - CREDENTIALS_ONLY - {"instagram", "gmb"}
+"""One of each login: those behind the same one would share a mail."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,8 @@ async def site(folder: Path, each: int = ACCOUNTS, **settings: str) -> AsyncIter
             f'listen = "{HOST}:{ports["public"]}"\nadmin_listen = "{HOST}:{ports["admin"]}"\ndrain_timeout = "5s"\n'
             'trusted_proxies = ["127.0.0.1"]'
         )
-        scene.settings = {"server": server, "sweep": SWEEP} | scene.settings
+        notices = 'default = ["mail:ada@acme.example"]\ngroup_wait = "0s"\ngroup_interval = "0s"\ndigest_above = 1000'
+        scene.settings = {"server": server, "sweep": SWEEP, "notices": notices} | scene.settings
         for account in scene.sandbox.world.accounts.values():
             account.name = f"Acme {account.platform} {account.id}"
         await scene.start()

@@ -17,7 +17,7 @@ from structlog.typing import EventDict
 from healthd.core.model import State
 from healthd.demo.person import Person, read
 from healthd.web import reconnect
-from healthd.web.reconnect import SAYINGS
+from healthd.web.reconnect_words import SAYINGS
 from tests.web import happenings
 from tests.web.site import Broken, Site
 
@@ -331,7 +331,8 @@ async def test_the_form_of_one_link_does_not_press_another(site: Site) -> None:
     mine, other = await site.broken(), await site.broken()
     async with site.visitor() as http:
         page = read(await http.get(other.link))
-        assert (await http.post(mine.link, data=page.fields)).status_code == 403
+        for fields in (page.fields, {"press": page.fields["press"]}):
+            assert (await http.post(mine.link, data=fields)).status_code == 403
     assert site.minted(mine) == site.minted(other) == 0
 
 

@@ -17,12 +17,16 @@
     looking = true;
     try {
       const answer = await ask(card().dataset.stateAt);
-      if (answer.ok && (await answer.json()).state !== card().dataset.state) await renew();
+      if (answer.ok && states(await answer.json()) !== card().dataset.state) await renew();
     } catch {
       // Offline for a moment: the next look will tell.
     }
     looking = false;
     if (Date.now() < enough) timer = setTimeout(look, EVERY);
+  }
+
+  function states(said) {
+    return said.incidents ? said.incidents.map((one) => one.state).join(" ") : said.state;
   }
 
   function ask(address) {
@@ -41,21 +45,18 @@
   }
 
   function prepare() {
-    const { page, state } = card().dataset;
-    const form = main.querySelector("form");
-    if (!form) return;
-    if (page !== state) {
-      // The answer to a press: coming back to it, or loading it again, must not press again.
-      history.replaceState(null, "", location.href);
-    } else if (tabs) {
-      form.target = "_blank";
-      for (const words of main.querySelectorAll("[data-beside]")) words.hidden = false;
+    const refusal = "refusal" in card().dataset;
+    // The answer to a press: coming back to it, or loading it again, must not press again.
+    if (refusal) history.replaceState(null, "", location.href);
+    for (const words of main.querySelectorAll("[data-beside]")) words.hidden = refusal || !tabs;
+    for (const form of main.querySelectorAll("form")) {
+      if (tabs && !refusal && !("here" in form.dataset)) form.target = "_blank";
+      form.addEventListener("submit", () => {
+        form.classList.add("busy");
+        setTimeout(rest, BUSY_FOR);
+      });
     }
-    form.addEventListener("submit", () => {
-      form.classList.add("busy");
-      setTimeout(rest, BUSY_FOR);
-    });
-    countDown(form.querySelector("[data-wait]"));
+    countDown(main.querySelector("[data-wait]"));
   }
 
   function countDown(button) {
@@ -72,7 +73,7 @@
   }
 
   function rest() {
-    main.querySelector("form")?.classList.remove("busy");
+    for (const form of main.querySelectorAll("form.busy")) form.classList.remove("busy");
   }
 
   prepare();

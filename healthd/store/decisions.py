@@ -1,0 +1,50 @@
+"""Why: each decision to send, hold, group, drop or escalate, with its reason and, where a person decided, with who."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, delete, insert, select
+
+from healthd.store.schema import decisions
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """``what`` is a word such as ``"sent"`` or ``"held"``; ``who`` is empty where a rule decided."""
+
+    at: datetime
+    account_id: int | None
+    what: str
+    reason: str
+    incident_id: str | None = None
+    notice_id: str | None = None
+    who: str = ""
+
+
+_NOTE = insert(decisions)
+_OF_ACCOUNT = (
+    select(*(decisions.c[name] for name in Decision.__dataclass_fields__))
+    .where(decisions.c.account_id == bindparam("account"))
+    .order_by(decisions.c.id.desc())
+    .limit(bindparam("most"))
+)
+_PRUNE = delete(decisions).where(decisions.c.at < bindparam("before"))
+
+
+def note(connection: Connection, made: Iterable[Decision]) -> None:
+    rows = [asdict(one) for one in made]
+    if rows:
+        connection.execute(_NOTE, rows)
+
+
+def of_account(connection: Connection, account_id: int, limit: int = 200) -> list[Decision]:
+    """The newest decisions about an account, oldest first."""
+    rows = connection.execute(_OF_ACCOUNT, {"account": account_id, "most": limit}).all()
+    return [Decision(*row) for row in reversed(rows)]
+
+
+def prune(connection: Connection, before: datetime) -> int:
+    return connection.execute(_PRUNE, {"before": before}).rowcount
