@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 
 import orjson
 
@@ -81,3 +85,24 @@ async def serving(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await server.wait_closed()
+
+
+_PORTS = itertools.cycle(range(12_000, 32_000))
+"""Below those that the system gives to connections: a port that is free now still is when a daemon comes up there."""
+
+
+@cache
+def _begin_elsewhere() -> None:
+    """Each process at another place of the range, so that several do not meet."""
+    next(itertools.islice(_PORTS, os.getpid() * 97 % 20_000, None))
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on and that no other test is given."""
+    _begin_elsewhere()
+    for port in _PORTS:
+        with suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("a cycle does not end")

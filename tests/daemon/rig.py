@@ -19,7 +19,6 @@ from healthd.config import load
 from healthd.core.model import State
 from healthd.demo.catchers import Caught, Inbox, MailCatcher
 from healthd.demo.person import Person
-from healthd.demo.stage import free_port
 from healthd.sandbox.app import Sandbox, SandboxOptions, server_for
 from healthd.sandbox.sender import Delivery
 from healthd.sandbox.world import Account
@@ -27,6 +26,7 @@ from healthd.store import accounts, incidents, notices
 from healthd.store.database import Store
 from healthd.store.incidents import Incident
 from healthd.store.notices import StoredNotice
+from tests.loopback import free_port
 
 HOST = "127.0.0.1"
 WEBHOOK_SECRET = "whsec_00112233445566778899aabbccddeeff"
@@ -208,7 +208,7 @@ class Rig:
 @asynccontextmanager
 async def rig(folder: Path, *, options: dict[str, Any] | None = None, **settings: str) -> AsyncIterator[Rig]:
     """The surroundings, without the daemon. ``settings`` are TOML sections, added to or replacing those of the rig."""
-    ports = {part: free_port(HOST, 0) for part in ("public", "admin", "mail", "sandbox")}
+    ports = {part: free_port() for part in ("public", "admin", "mail", "sandbox")}
     webhook = f"http://{HOST}:{ports['public']}/webhooks/{{workspace}}"
     given: dict[str, Any] = {
         "host": HOST,

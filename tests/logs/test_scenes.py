@@ -18,11 +18,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from healthd.demo.catchers import Inbox, SlackCatcher, WebServer
-from healthd.demo.stage import free_port
 from healthd.sandbox.faults import Kind
 from healthd.sandbox.world import PLATFORMS
 from tests.cli.command import running
 from tests.daemon.rig import HOST, LINK_SECRET, PATIENCE, WEBHOOK_SECRET, Rig, rig
+from tests.loopback import free_port
 
 KEY = "sqk_test_sandbox"
 PASSWORD = "smtp-CANARY-password"
@@ -53,7 +53,7 @@ def _accept(*_: Any) -> AuthResult:
 async def other_channels() -> AsyncIterator[tuple[Refusing, dict[str, str], list[str]]]:
     """A refusing mail server, a Slack and a web hook, the configuration of each, and the paths that were asked for."""
     refusing, asked = Refusing(), list[str]()
-    ports = [free_port(HOST, 0) for _ in range(2)]
+    ports = [free_port() for _ in range(2)]
     loop = asyncio.get_running_loop()
     mail = await loop.create_server(
         lambda: SMTP(refusing, loop=loop, authenticator=_accept, auth_require_tls=False), HOST, ports[0]
