@@ -16,11 +16,11 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
+from healthd.bodies import Endpoint, Unread, read_body
 from healthd.engine import Change, Engine
 from healthd.metrics import Metrics, event_label
 from healthd.providers.base import Event, Provider, UnparsedWebhook, WebhookRefused
@@ -150,7 +150,7 @@ class Receiver:
         self._refusals = Refusals()
 
     def routes(self) -> list[Route]:
-        return [Route("/webhooks/{workspace}", _Endpoint(self))]
+        return [Route("/webhooks/{workspace}", Endpoint(self.answer))]
 
     async def answer(self, request: Request) -> Response:
         """One webhook, from its header to its answer."""
@@ -172,13 +172,10 @@ class Receiver:
         if self.draining:
             return "draining"
         try:
-            async with asyncio.timeout(self.body_timeout.total_seconds()):
-                body = await _read(request)
-        except TimeoutError:
-            return "slow_body"
-        except ClientDisconnect:
-            return "client_left"
-        return "too_large" if body is None else await self._keep(request, workspace, provider, body)
+            body = await read_body(request, BODY_LIMIT, self.body_timeout.total_seconds())
+        except Unread as unread:
+            return unread.outcome
+        return await self._keep(request, workspace, provider, body)
 
     async def _keep(self, request: Request, workspace: str, provider: Provider, body: bytes) -> str:
         started = asyncio.get_running_loop().time()
@@ -198,32 +195,6 @@ class Receiver:
             return "not_stored"
         self.metrics.webhook_seconds.observe(asyncio.get_running_loop().time() - started)
         return "accepted" if fresh else "duplicate"
-
-
-class _Endpoint:
-    """As a bare ASGI app, so that Starlette neither answers HEAD as GET nor 405 with a body of its own."""
-
-    def __init__(self, receiver: Receiver) -> None:
-        self._receiver = receiver
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._receiver.answer(Request(scope, receive))
-        await response(scope, receive, send)
-
-
-async def _read(request: Request) -> bytes | None:
-    """The raw body, or ``None`` as soon as it is known to be too large."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:20]) > BODY_LIMIT:
-        return None
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > BODY_LIMIT:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 @dataclass

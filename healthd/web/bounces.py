@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
+from healthd.bodies import Endpoint, Unread, read_body
 from healthd.bounces import LIMITS, Bounce, BounceSettings, Forged, Unreadable, hear
 from healthd.store.database import StoreUnavailable
 from healthd.visitors import Mistakes, network
@@ -88,7 +88,7 @@ def bounce_routes(
     outcome, one of ``ANSWERS``; ``record`` may raise ``StoreUnavailable``.
     """
     desk = BounceDesk(sources, record, now, heard, confirm, body_timeout)
-    return [Route("/bounces/{name}/{token}", _Endpoint(desk))]
+    return [Route("/bounces/{name}/{token}", Endpoint(desk.answer))]
 
 
 @dataclass
@@ -148,14 +148,9 @@ class BounceDesk:
 
     async def _taken(self, request: Request, name: str, source: BounceSettings) -> str:
         try:
-            async with asyncio.timeout(self.body_timeout.total_seconds()):
-                body = await read_body(request, LIMITS[source.provider])
-        except TimeoutError:
-            return "slow_body"
-        except ClientDisconnect:
-            return "client_left"
-        if body is None:
-            return "too_large"
+            body = await read_body(request, LIMITS[source.provider], self.body_timeout.total_seconds())
+        except Unread as unread:
+            return unread.outcome
         # A report of a megabyte keeps the parser busy for longer than others may wait.
         said = await asyncio.to_thread(hear, source, dict(request.headers), body, self.now())
         if said.subscription is not None:
@@ -183,29 +178,3 @@ class BounceDesk:
         if now - self._told_at.get(name, -TOLD_EVERY) >= TOLD_EVERY:
             self._told_at[name] = now
             log.warning(happened, source=name, reason=reason)
-
-
-class _Endpoint:
-    """As a bare ASGI app, so that Starlette neither answers HEAD as GET nor 405 with a body of its own."""
-
-    def __init__(self, desk: BounceDesk) -> None:
-        self._desk = desk
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._desk.answer(Request(scope, receive))
-        await response(scope, receive, send)
-
-
-async def read_body(request: Request, limit: int) -> bytes | None:
-    """The raw body, or ``None`` as soon as it is known to be longer than that many bytes."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:20]) > limit:
-        return None
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)

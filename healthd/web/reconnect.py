@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from healthd.bodies import Unread, form_fields, read_body
 from healthd.channels.wording import BY_HAND
 from healthd.core.cadence import NEEDS_AN_OPERATOR
 from healthd.core.duration import in_words
@@ -38,7 +39,6 @@ from healthd.store.database import Store, StoreUnavailable
 from healthd.store.incidents import Link
 from healthd.visitors import Mistakes, network
 from healthd.web import noting
-from healthd.web.bodies import Unread, form_fields, read_body
 from healthd.web.reconnect_cases import OPEN_PAGES, PRESSABLE, WATCHED, Case, Visit, all_of, cookie_of, look_up
 from healthd.web.reconnect_words import SAYINGS, noted, rows_of, words_for
 

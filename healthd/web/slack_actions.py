@@ -24,8 +24,8 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
+from healthd.bodies import Endpoint, Unread, form_fields, read_body
 from healthd.core.text import clean
 from healthd.dispatch import Dispatch
 from healthd.providers.smartlyq import is_allowed_link
@@ -33,7 +33,6 @@ from healthd.store import incidents, notices
 from healthd.store.database import Store, StoreUnavailable
 from healthd.visitors import Mistakes, network
 from healthd.web import noting
-from healthd.web.bodies import Unread, form_fields, read_body
 
 BODY_LIMIT = 64 * 1024
 BODY_WITHIN = 2.0
@@ -66,7 +65,6 @@ ANSWERS: Mapping[str, tuple[int, Mapping[str, str]]] = {
     "not_noted": (503, {"retry-after": "5"}),
 }
 """Outcomes, their statuses and headers; no answer has a body. An unknown channel looks like a wrong signature."""
-_UNREAD = {400: "client_left", 408: "slow_body", 413: "too_large"}
 _NOTICE = re.compile(r"[0-9a-f]{24}", re.ASCII)
 _SIGNATURE = re.compile(rb"v0=[0-9a-f]{64}")
 _SECONDS = re.compile(r"\d{1,11}", re.ASCII)
@@ -110,7 +108,7 @@ def slack_routes(
     was said, as the page's ``on_noted`` is.
     """
     desk = SlackDesk(store, dispatch, secrets, now, heard, noted, reply_hosts, reply)
-    return [Route("/slack/actions/{channel}", _Endpoint(desk))]
+    return [Route("/slack/actions/{channel}", Endpoint(desk.answer))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +161,7 @@ class SlackDesk:
                 return self._refused(request), None
             return await self._heard_out(channel, body) if channel in self.secrets else (self._refused(request), None)
         except Unread as unread:
-            return _UNREAD[unread.status], None
+            return unread.outcome, None
         finally:
             self._under_way -= 1
 
@@ -215,17 +213,6 @@ class SlackDesk:
             await self.reply(url, text)
         except Exception as error:  # noqa: BLE001 - nothing follows from it
             log.info("slack.no_reply", reason=type(error).__name__)
-
-
-class _Endpoint:
-    """As a bare ASGI app, so that Starlette neither answers HEAD as GET nor 405 with a body of its own."""
-
-    def __init__(self, desk: SlackDesk) -> None:
-        self._desk = desk
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._desk.answer(Request(scope, receive))
-        await response(scope, receive, send)
 
 
 def is_signed(secret: str, headers: Mapping[str, str], body: bytes, now: datetime) -> bool:
