@@ -143,20 +143,16 @@ class Dispatch:
         lasting = self._in_storm(case, incident)
         holding = Holding("storm", lasting.id, STORM) if lasting is not None else self._chronic(case, incident)
         if not self.asks_for_contacts or self._knows(case):
-            return written + self._tell(case, incident, holding)
+            return written + self.tell(case, incident, holding)
         if holding is not None:
             decisions.note(case.connection, [case.decided("held", holding.reason, incident.id)])
         return written + self._write(case, incident, NoticeKind.OPENED, [ASK], due_at=case.now, holding=holding)
-
-    def answered(self, case: Case, incident: Incident) -> int:
-        """The endpoint has said who is responsible, or could not: now people are told."""
-        return self._tell(case, incident)
 
     def _knows(self, case: Case) -> bool:
         kept = self._kept(case)
         return kept is not None and case.now - kept.fetched_at < self.cache_for
 
-    def _tell(self, case: Case, incident: Incident, holding: Holding | None = None) -> int:
+    def tell(self, case: Case, incident: Incident, holding: Holding | None = None) -> int:
         """Writes what each level of recipients gets: the first now, the others when it is still broken then."""
         levels = self.plan(case)
         if not levels:
@@ -362,10 +358,8 @@ class Dispatch:
     def _begin_storm(self, case: Case, broken: int, there: int) -> Storm:
         workspace, platform = case.place
         now, since = case.now, case.now - self.storms.window
-        began = Storm(
-            storms.storm_id(workspace, platform, now), workspace, platform, now, now, now + self.storms.calm / 5,
-            broken, there,
-        )  # fmt: skip
+        judge_at = storm.looks_again_at(StormFacts(now, now, broken, there), now, self.storms)
+        began = Storm(storms.storm_id(workspace, platform, now), workspace, platform, now, now, judge_at, broken, there)
         storms.begin(case.connection, began, since)
         held = notices.hold_storm(case.connection, Holding("storm", began.id, STORM))
         decisions.note(case.connection, _noted(held, "held", STORM, now))
@@ -438,12 +432,14 @@ class Dispatch:
 
     def _chronic(self, case: Case, incident: Incident) -> Holding | None:
         """An account that is repaired again and again: its operator hears of it, where there is one."""
-        recipients = self.reached(case.connection, self.operators)
-        if not recipients or not self.cadence.chronic_repairs:
+        if not self.operators or not self.cadence.chronic_repairs:
             return None
         since = case.now - self.cadence.chronic_within
         repairs = incidents.repairs_since(case.connection, case.account.id, since)
         if not cadence.is_chronic(len(repairs), self.cadence):
+            return None
+        recipients = self.reached(case.connection, self.operators)
+        if not recipients:
             return None
         self._write(
             case, incident, NoticeKind.CHRONIC, recipients, due_at=case.now, why="the account breaks again and again"
@@ -484,8 +480,7 @@ class Dispatch:
         """Accounts of which nobody could be told: perhaps somebody is on record by now. How many notices that made."""
         written = 0
         for notice in notices.for_nobody(connection, limit):
-            account = accounts.by_id(connection, notice.account_id) if notice.account_id else None
-            incident = incidents.get(connection, notice.incident_id) if notice.incident_id else None
+            account, incident = account_of(connection, notice), incident_of(connection, notice)
             if account is None:
                 continue
             case = Case(connection, account, now)
@@ -497,7 +492,7 @@ class Dispatch:
                     written += self._write(case, incident, NoticeKind.OPENED, [ASK], due_at=now, step=step)
                 continue
             notices.discard(connection, notice, "somebody is on record now")
-            written += self._tell(case, incident) if incident is not None else self.expiring(case, notice.subject)
+            written += self.tell(case, incident) if incident is not None else self.expiring(case, notice.subject)
         return written
 
     def bounced(
@@ -527,8 +522,7 @@ class Dispatch:
         contacts.mark_bad(connection, target, now, reason, source)
         concerned = 0
         for notice in notices.open_to(connection, target):
-            account = accounts.by_id(connection, notice.account_id) if notice.account_id else None
-            incident = incidents.get(connection, notice.incident_id) if notice.incident_id else None
+            account, incident = account_of(connection, notice), incident_of(connection, notice)
             if account is None or incident is None:
                 continue
             notices.lose(connection, notice, f"it came back: {reason}")
@@ -546,14 +540,25 @@ class Dispatch:
         return moved
 
 
+def account_of(connection: Connection, notice: StoredNotice) -> StoredAccount | None:
+    """The account that a notice is about, unless it is about none."""
+    return accounts.by_id(connection, notice.account_id) if notice.account_id is not None else None
+
+
+def incident_of(connection: Connection, notice: StoredNotice) -> Incident | None:
+    """The incident that a notice is about, as it stands now, unless it is about none."""
+    return incidents.get(connection, notice.incident_id) if notice.incident_id is not None else None
+
+
+def decided(notice: StoredNotice, what: str, reason: str, now: datetime, who: str = "") -> Decision:
+    """What became of a notice, and why."""
+    to = notice.contact or notice.target.key or "nobody"
+    what, reason = f"{notice.kind} {what}", f"{to}: {reason}"
+    return Decision(now, notice.account_id, what, reason, notice.incident_id, notice.id, who)
+
+
 def _noted(about: Iterable[StoredNotice], what: str, reason: str, now: datetime, who: str = "") -> list[Decision]:
-    return [
-        Decision(
-            now, one.account_id, f"{one.kind} {what}", f"{one.contact or one.target.key or 'nobody'}: {reason}",
-            one.incident_id, one.id, who,
-        )
-        for one in about
-    ]  # fmt: skip
+    return [decided(one, what, reason, now, who) for one in about]
 
 
 def subject_of(one: Storm | Trouble) -> str:

@@ -51,15 +51,14 @@ from healthd.core.model import (
     Severity,
     State,
 )
-from healthd.dispatch import ASK, Case, Dispatch
+from healthd.dispatch import ASK, Case, Dispatch, account_of, decided, incident_of
 from healthd.links import Links
 from healthd.metrics import Metrics
 from healthd.providers.base import Provider, ProviderError
 from healthd.resolver import Answer, Question, Resolver, ResolverUnavailable
-from healthd.store import accounts, contacts, decisions, incidents, notices, profiles, storms, troubles
+from healthd.store import contacts, decisions, incidents, notices, profiles, storms, troubles
 from healthd.store.accounts import StoredAccount
 from healthd.store.database import Store, StoreUnavailable
-from healthd.store.decisions import Decision
 from healthd.store.incidents import Incident
 from healthd.store.notices import Batch, Holding, StoredNotice
 from healthd.store.storms import Storm
@@ -92,7 +91,9 @@ EVENTS = {NoticeKind.REMINDER: "incident.reminded", NoticeKind.ESCALATED: "incid
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a notice is about, as it stands now. ``first`` began the conversation in which it stands."""
+    """What a notice is about, as it stands now. ``first`` began the conversation in which it stands; ``unreachable``:
+    what is sent to its recipient comes back.
+    """
 
     notice: StoredNotice
     account: StoredAccount
@@ -101,6 +102,7 @@ class Facts:
     situation: Situation
     profile: profiles.Scope | None
     repairs: tuple[datetime, ...] = ()
+    unreachable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,10 +305,10 @@ class Outbox:
         if answer is not None:
             workspace, ref = account.account.workspace, account.account.ref
             contacts.keep_answer(connection, workspace, account.profile, ref, answer.resolved, answer.fetched_at)
-        incident = incidents.get(connection, notice.incident_id) if notice.incident_id else None
+        incident = incident_of(connection, notice)
         if incident is not None and incident.resolved_at is None:
             decisions.note(connection, [case.decided("asked", reason, incident.id)])
-            self.dispatch.answered(case, incident)
+            self.dispatch.tell(case, incident)
 
     async def _tell_of_trouble(self, notice: StoredNotice) -> None:
         """About an API that stands in our way, if it still does."""
@@ -424,10 +426,8 @@ class Outbox:
     def _look_up(self, connection: Connection, batch: Batch, now: datetime) -> list[Facts]:
         contact = _contact(connection, batch.leader)
         may_hear_at = contact.hours.opens_at(now) if contact is not None else None
-        bad = BAD_ADDRESS if contacts.bad_among(connection, [batch.leader.target]) else ""
-        return [
-            self._facts(connection, notice, now, may_hear_at, bad or self._below(notice)) for notice in batch.notices
-        ]
+        unreachable = bool(contacts.bad_among(connection, [batch.leader.target]))
+        return [self._facts(connection, notice, now, may_hear_at, unreachable=unreachable) for notice in batch.notices]
 
     def _below(self, notice: StoredNotice) -> str:
         least = self.severities.get(notice.target.channel, Severity.INFO)
@@ -436,10 +436,16 @@ class Outbox:
         return f"its channel takes nothing below {least.name.lower()}"
 
     def _facts(
-        self, connection: Connection, notice: StoredNotice, now: datetime, may_hear_at: datetime | None, unwanted: str
+        self,
+        connection: Connection,
+        notice: StoredNotice,
+        now: datetime,
+        may_hear_at: datetime | None,
+        *,
+        unreachable: bool,
     ) -> Facts:
         account = _account_of(connection, notice)
-        incident = incidents.get(connection, notice.incident_id) if notice.incident_id else None
+        incident = incident_of(connection, notice)
         scope = profiles.get(connection, account.account.workspace, account.profile)
         storm = storms.get(connection, incident.storm_id) if incident is not None and incident.storm_id else None
         situation = Situation(
@@ -449,7 +455,7 @@ class Outbox:
             paused=(account.account.paused and account.auto_paused_at is None)
             or (scope is not None and not scope.active),
             storm=storm is not None and storm.ended_at is None,
-            bad_address=unwanted,
+            unwanted=BAD_ADDRESS if unreachable else self._below(notice),
             acknowledged_until=incident.acknowledged_until if incident else None,
             snoozed_until=incident.snoozed_until if incident else None,
             may_hear_at=may_hear_at,
@@ -459,7 +465,7 @@ class Outbox:
         )
         first = _first(connection, notice, (NoticeKind.OPENED, NoticeKind.ESCALATED))
         repairs = self._repairs(connection, account) if notice.kind is NoticeKind.CHRONIC else ()
-        return Facts(notice, account, incident, first, situation, scope, repairs)
+        return Facts(notice, account, incident, first, situation, scope, repairs, unreachable)
 
     def _turn_at(self, case: Case, notice: StoredNotice) -> datetime | None:
         """When the notice's level of the chain has its turn: those before it may have heard late, after a pause or a
@@ -643,21 +649,21 @@ class Outbox:
                     mine = self._settle_dropped(connection, one, verdict.reason, now)
             if mine:
                 outcomes.append((notice, "waits" if outcome is NoticeStatus.PENDING else str(outcome), reason))
-        decisions.note(connection, [_decision(now, notice, what, reason) for notice, what, reason in outcomes])
+        decisions.note(connection, [decided(notice, what, reason, now) for notice, what, reason in outcomes])
         return outcomes
 
     def _settle_dropped(self, connection: Connection, one: Facts, reason: str, now: datetime) -> bool:
         notice, incident = one.notice, one.incident
-        unreachable = (
-            one.situation.bad_address == BAD_ADDRESS and one.situation.open_incident and notice.kind in TELLS_OF_TROUBLE
-        )
         if not notices.settle(connection, [notice], NoticeStatus.DROPPED, reason=reason, ungroup=True):
             return False
-        if unreachable and incident is not None:
-            self.dispatch.unreached(Case(connection, one.account, now), incident, notice, reason)
+        if incident is None or notice.kind not in TELLS_OF_TROUBLE:
+            return True
+        case = Case(connection, one.account, now)
+        if one.unreachable and one.situation.open_incident:
+            self.dispatch.unreached(case, incident, notice, reason)
         # An earlier attempt may have reached its reader without our knowing: then the good news is owed too.
-        if notice.may_have_arrived and notice.kind in TELLS_OF_TROUBLE:
-            self._owe_good_news(connection, one, now)
+        if notice.may_have_arrived:
+            self._owe_good_news(case, incident, notice)
         return True
 
     async def _again(self, sent: Sequence[StoredNotice], retry: Retry) -> None:
@@ -691,16 +697,16 @@ class Outbox:
         doubtful = unknown or sent[0].may_have_arrived
         if not notices.settle(connection, sent, status, reason=reason, doubtful=doubtful):
             return
-        decisions.note(connection, [_decision(now, notice, str(status), reason) for notice in sent])
+        decisions.note(connection, [decided(notice, str(status), reason, now) for notice in sent])
         for notice in sent:
-            incident = incidents.get(connection, notice.incident_id) if notice.incident_id else None
+            incident = incident_of(connection, notice)
             if incident is None or notice.kind not in TELLS_OF_TROUBLE:
                 continue
             case = Case(connection, _account_of(connection, notice), now)
             if incident.resolved_at is None:
                 self.dispatch.unreached(case, incident, notice, reason)
-            elif doubtful and incident.resolution is Resolution.REPAIRED:
-                self.dispatch.good_news(case, incident, notice)
+            elif doubtful:
+                self._owe_good_news(case, incident, notice)
 
     async def _sent(self, ready: Ready, receipt: Receipt, began: datetime) -> None:
         now = self.now()
@@ -725,13 +731,13 @@ class Outbox:
         others = f", with {len(ready.facts) - 1} other(s) in one message" if len(ready.facts) > 1 else ""
         for one in ready.facts:
             why = f"{one.notice.why or 'told of the beginning'}{others}"
-            decisions.note(connection, [_decision(now, one.notice, "sent", why)])
+            decisions.note(connection, [decided(one.notice, "sent", why, now)])
             self._follow_up(connection, one, began, now)
         return True
 
     def _follow_up(self, connection: Connection, one: Facts, began: datetime, now: datetime) -> None:
         notice = one.notice
-        incident = incidents.get(connection, notice.incident_id) if notice.incident_id else None
+        incident = incident_of(connection, notice)
         if incident is None or notice.kind not in NEEDS_LINK:
             return
         case = Case(connection, one.account, now)
@@ -743,13 +749,12 @@ class Outbox:
             if notice.kind in EVENTS:
                 self.dispatch.emit(case, EVENTS[notice.kind], incident, notice)
         elif notice.kind in TELLS_OF_TROUBLE:
-            self._owe_good_news(connection, one, now)
+            self._owe_good_news(case, incident, notice)
 
-    def _owe_good_news(self, connection: Connection, one: Facts, now: datetime) -> None:
+    def _owe_good_news(self, case: Case, incident: Incident, notice: StoredNotice) -> None:
         """The repair was committed while this notice was on its way: its reader is told of it after all."""
-        incident = incidents.get(connection, one.notice.incident_id) if one.notice.incident_id else None
-        if incident is not None and incident.resolution is Resolution.REPAIRED:
-            self.dispatch.good_news(Case(connection, one.account, now), incident, one.notice)
+        if incident.resolution is Resolution.REPAIRED:
+            self.dispatch.good_news(case, incident, notice)
 
     def _count(self, notice: StoredNotice, outcome: str) -> None:
         self.metrics.notices.labels(notice.target.channel, notice.kind, outcome).inc()
@@ -770,7 +775,7 @@ def _question(account: StoredAccount, scope: profiles.Scope | None) -> Question:
 
 
 def _account_of(connection: Connection, notice: StoredNotice) -> StoredAccount:
-    account = accounts.by_id(connection, notice.account_id) if notice.account_id is not None else None
+    account = account_of(connection, notice)
     if account is None:
         raise LookupError(f"notice {notice.id} is about an account that is not in the store")
     return account
@@ -824,11 +829,6 @@ def _holding(one: Facts) -> Holding:
     if one.situation.paused:
         return Holding("paused")
     return Holding("storm", one.incident.storm_id or "") if one.incident is not None else Holding("paused")
-
-
-def _decision(now: datetime, notice: StoredNotice, what: str, reason: str) -> Decision:
-    to = notice.contact or notice.target.key or "nobody"
-    return Decision(now, notice.account_id, f"{notice.kind} {what}", f"{to}: {reason}", notice.incident_id, notice.id)
 
 
 def _account_facts(one: Facts) -> AccountFacts:

@@ -66,7 +66,7 @@ class Drop:
 @dataclass(frozen=True, slots=True)
 class Situation:
     """What decides about a due notice. ``may_hear_at`` is the first moment at which its recipient may be written to;
-    ``bad_address`` says since when nothing reaches them; ``storm`` whether their platform's notices are held.
+    ``unwanted`` says why they are not to get it at all; ``storm`` whether their platform's notices are held.
     """
 
     open_incident: bool = False
@@ -74,7 +74,7 @@ class Situation:
     broken_again: bool = False
     paused: bool = False
     storm: bool = False
-    bad_address: str = ""
+    unwanted: str = ""
     acknowledged_until: datetime | None = None
     snoozed_until: datetime | None = None
     may_hear_at: datetime | None = None
@@ -92,7 +92,7 @@ def verdict(kind: NoticeKind, now: datetime, facts: Situation) -> Send | Hold | 
     Good news is always true: it was written by the recovery itself, for people who had been told of the trouble. Only
     where the account broke again before they could hear of it would it mislead.
     """
-    reason = _untrue(kind, facts) or facts.bad_address
+    reason = _untrue(kind, facts) or facts.unwanted
     if reason:
         return Drop(reason)
     if kind not in GOOD_NEWS and (facts.paused or facts.storm):

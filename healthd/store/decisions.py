@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
@@ -24,9 +25,11 @@ class Decision:
     who: str = ""
 
 
+_FIELDS = tuple(Decision.__dataclass_fields__)
+_of = attrgetter(*_FIELDS)
 _NOTE = insert(decisions)
 _OF_ACCOUNT = (
-    select(*(decisions.c[name] for name in Decision.__dataclass_fields__))
+    select(*(decisions.c[name] for name in _FIELDS))
     .where(decisions.c.account_id == bindparam("account"))
     .order_by(decisions.c.id.desc())
     .limit(bindparam("most"))
@@ -35,7 +38,7 @@ _PRUNE = delete(decisions).where(decisions.c.at < bindparam("before"))
 
 
 def note(connection: Connection, made: Iterable[Decision]) -> None:
-    rows = [asdict(one) for one in made]
+    rows = [dict(zip(_FIELDS, _of(one), strict=True)) for one in made]
     if rows:
         connection.execute(_NOTE, rows)
 

@@ -78,7 +78,7 @@ def test_nothing_goes_out_in_the_quiet_hours_of_its_recipient(kind: NoticeKind) 
 
 @pytest.mark.parametrize("kind", [*PEOPLES, *sorted(GOOD_NEWS)])
 def test_an_address_that_reaches_nobody_is_not_written_to(kind: NoticeKind) -> None:
-    assert verdict(kind, NOON, true_of(kind, bad_address="it comes back")) == Drop("it comes back")
+    assert verdict(kind, NOON, true_of(kind, unwanted="it comes back")) == Drop("it comes back")
 
 
 @pytest.mark.parametrize("kind", [*PEOPLES, *sorted(GOOD_NEWS)])
