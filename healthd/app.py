@@ -85,7 +85,7 @@ def build_resolver(settings: Settings) -> Resolver | None:
     return Resolver(
         chosen.resolver_url,
         chosen.resolver_secret.get_secret_value(),
-        channels={name: channel.validate_address for name, channel in settings.channels.items()},
+        channels=settings.address_checks(),
         timeout=chosen.resolver_timeout.total_seconds(),
         cache_for=chosen.cache_for,
         allow_private=chosen.allow_private,

@@ -21,6 +21,7 @@ from healthd.terminal import (
     one_of,
     print_json,
     quiet_logs,
+    quietly,
     read_settings,
     settings_file,
     show,
@@ -108,8 +109,7 @@ def sweep(config: Config = None, workspace: WorkspaceOption = None, as_json: AsJ
 
     The running daemon sends the messages that follow from it.
     """
-    settings = read_settings(config)
-    quiet_logs(settings)
+    settings = quietly(config)
     if workspace is not None and workspace not in settings.workspaces:
         fail(one_of("workspace", workspace, settings.workspaces), EXIT_NOT_FOUND)
     from healthd import by_hand  # noqa: PLC0415
@@ -142,8 +142,7 @@ def accounts(
     from healthd.core.model import State  # noqa: PLC0415
     from healthd.store import accounts as stored  # noqa: PLC0415
 
-    settings = read_settings(config)
-    quiet_logs(settings)
+    settings = quietly(config)
     wrong = [name for name in state or [] if name not in set(State)]
     if wrong:
         fail(one_of("state", wrong[0], State), EXIT_CONFIG)
@@ -176,8 +175,7 @@ def incidents(
     from healthd import telling  # noqa: PLC0415
     from healthd.store import incidents as stored  # noqa: PLC0415
 
-    settings = read_settings(config)
-    quiet_logs(settings)
+    settings = quietly(config)
     found = with_store(
         settings,
         lambda store: store.read(stored.listing, workspace=workspace, only_open=not everything, limit=limit),
@@ -209,8 +207,7 @@ def explain(
     from healthd import telling  # noqa: PLC0415
     from healthd.app import build_engine, utc_now  # noqa: PLC0415
 
-    settings = read_settings(config)
-    quiet_logs(settings)
+    settings = quietly(config)
     routing = build_engine(settings)
     found = with_store(settings, lambda store: store.read(telling.stories, account, routing, utc_now()))
     if not found:
@@ -230,8 +227,7 @@ def notify_test(
     config: Config = None,
 ) -> None:
     """Send one clearly marked test message through a channel."""
-    settings = read_settings(config)
-    quiet_logs(settings)
+    settings = quietly(config)
     from healthd import doctor  # noqa: PLC0415
 
     finding = asyncio.run(doctor.send_test(settings, target))
@@ -249,8 +245,7 @@ def db_upgrade(config: Config = None) -> None:
     from healthd.store import migrations  # noqa: PLC0415
     from healthd.store.database import Store, StoreUnavailable  # noqa: PLC0415
 
-    settings = read_settings(config)
-    quiet_logs(settings)
+    settings = quietly(config)
 
     async def upgrade() -> tuple[str | None, str]:
         store = Store(settings.store.url)

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -441,6 +441,10 @@ class Settings(Section):
         for number, route in enumerate(self.routes, 1):
             places += [(f"route {number}", names) for names in (route.to, *(step.to for step in route.then))]
         return {key: where for where, names in reversed(places) for key in references(_parsed(names))}
+
+    def address_checks(self) -> dict[str, Callable[[str], None]]:
+        """What each channel has against an address, said by a ``ValueError``."""
+        return {name: channel.validate_address for name, channel in self.channels.items()}
 
     def mail_channels(self) -> list[str]:
         """The channels whose addresses are those of mailboxes."""

@@ -17,8 +17,7 @@ from healthd.terminal import (
     Config,
     fail,
     print_json,
-    quiet_logs,
-    read_settings,
+    quietly,
     show,
     with_store,
 )
@@ -76,9 +75,8 @@ def contacts_import(
     from healthd import contact_files, roster  # noqa: PLC0415
     from healthd.app import build_dispatch, utc_now  # noqa: PLC0415
 
-    settings = read_settings(config)
-    quiet_logs(settings)
-    channels = {name: channel.validate_address for name, channel in settings.channels.items()}
+    settings = quietly(config)
+    channels = settings.address_checks()
     dispatch = build_dispatch(settings)
 
     def work(connection: Connection) -> tuple[list[str], set[str]]:
@@ -127,8 +125,7 @@ def contacts_export(
     from healthd import contact_files, roster  # noqa: PLC0415
     from healthd.terminal import one_of  # noqa: PLC0415
 
-    settings = read_settings(config)
-    quiet_logs(settings)
+    settings = quietly(config)
     there = with_store(settings, lambda store: store.read(roster.stock))
     written = {
         "contacts": lambda: contact_files.contacts_csv(there.contacts.values()),
@@ -146,8 +143,7 @@ def contacts_list(config: Config = None, as_json: AsJson = False) -> None:
     from healthd import telling  # noqa: PLC0415
     from healthd.store import contacts as stored  # noqa: PLC0415
 
-    settings = read_settings(config)
-    quiet_logs(settings)
+    settings = quietly(config)
     found = with_store(settings, lambda store: store.read(stored.all_contacts))
     if as_json:
         print_json([telling.contact_json(one) for one in found])
@@ -164,8 +160,7 @@ def contacts_bounced(config: Config = None, as_json: AsJson = False) -> None:
     from healthd import telling  # noqa: PLC0415
     from healthd.store import contacts as stored  # noqa: PLC0415
 
-    settings = read_settings(config)
-    quiet_logs(settings)
+    settings = quietly(config)
     found = with_store(settings, lambda store: store.read(stored.all_bad))
     if as_json:
         print_json(
@@ -184,8 +179,7 @@ def contacts_trust(
     from healthd.core.model import Target  # noqa: PLC0415
     from healthd.store import contacts as stored  # noqa: PLC0415
 
-    settings = read_settings(config)
-    quiet_logs(settings)
+    settings = quietly(config)
     if not with_store(settings, lambda store: store.run(stored.clear_bad, Target.parse(target))):
         fail(f"✗ {target!r} is not among those that messages come back from", EXIT_NOT_FOUND)
     typer.echo(f"✓ {target} is written to again")
@@ -200,8 +194,7 @@ def routes_test(account: Account, config: Config = None, as_json: AsJson = False
     from healthd import telling  # noqa: PLC0415
     from healthd.app import build_engine, utc_now  # noqa: PLC0415
 
-    settings = read_settings(config)
-    quiet_logs(settings)
+    settings = quietly(config)
     engine = build_engine(settings)
 
     def look(connection: Connection) -> tuple[list[telling.DryRun], set[str]]:
@@ -223,8 +216,7 @@ def routes_show(config: Config = None) -> None:
     """Draw the routes, and who is told where none matches."""
     from healthd import telling  # noqa: PLC0415
 
-    settings = read_settings(config)
-    quiet_logs(settings)
+    settings = quietly(config)
     show(telling.routes_tree(settings.routing()))
 
 
@@ -234,8 +226,7 @@ def storms_list(config: Config = None, as_json: AsJson = False) -> None:
     from healthd import telling  # noqa: PLC0415
     from healthd.store import storms as stored  # noqa: PLC0415
 
-    settings = read_settings(config)
-    quiet_logs(settings)
+    settings = quietly(config)
     found = with_store(settings, lambda store: store.read(stored.latest))
     if as_json:
         print_json([telling.storm_json(one) for one in found])
@@ -263,8 +254,7 @@ def _end_storm(words: str, config: Path | None, *, cancel: bool) -> None:
     from healthd.app import build_dispatch, utc_now  # noqa: PLC0415
     from healthd.store import storms as stored  # noqa: PLC0415
 
-    settings = read_settings(config)
-    quiet_logs(settings)
+    settings = quietly(config)
     dispatch, who, now = build_dispatch(settings), _who(), utc_now()
 
     def end(connection: Connection) -> list[str]:
@@ -316,8 +306,7 @@ def _name(stored: StoredAccount) -> str:
 @notices.command("release")
 def notices_release(account: Account, config: Config = None) -> None:
     """Let go what is held of a broken account, whatever holds it."""
-    settings = read_settings(config)
-    quiet_logs(settings)
+    settings = quietly(config)
     name, released = _with_incident(
         settings, account, lambda dispatch, case, incident: dispatch.release(case, incident, _who())
     )
@@ -329,8 +318,7 @@ def acknowledge(account: Account, config: Config = None) -> None:
 
     Nobody else is asked, either, until it is repaired, or for as long as notices.acknowledge_for says.
     """
-    settings = read_settings(config)
-    quiet_logs(settings)
+    settings = quietly(config)
     name, until = _with_incident(
         settings, account, lambda dispatch, case, incident: dispatch.acknowledge(case, incident, _who())
     )
@@ -349,8 +337,7 @@ def snooze(
     from healthd.app import utc_now  # noqa: PLC0415
     from healthd.core.duration import parse_duration  # noqa: PLC0415
 
-    settings = read_settings(config)
-    quiet_logs(settings)
+    settings = quietly(config)
     try:
         length = parse_duration(span)
     except ValueError as error:
@@ -367,8 +354,7 @@ def snooze(
 
 def resume(account: Account, config: Config = None) -> None:
     """Take an acknowledgement or a snooze back: reminders go on."""
-    settings = read_settings(config)
-    quiet_logs(settings)
+    settings = quietly(config)
 
     def act(dispatch: Dispatch, case: Case, incident: Incident) -> bool:
         dispatch.resume(case, incident, _who())
@@ -393,8 +379,7 @@ def bounce(config: Config = None) -> None:
     from healthd.app import build_dispatch, utc_now  # noqa: PLC0415
     from healthd.bounces import Unreadable, read_stream  # noqa: PLC0415
 
-    settings = read_settings(config)
-    quiet_logs(settings)
+    settings = quietly(config)
     try:
         found = read_stream(sys.stdin.buffer, utc_now())
     except Unreadable as error:

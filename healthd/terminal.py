@@ -82,6 +82,13 @@ def quiet_logs(settings: Settings) -> None:
     logs.configure("warning", settings.log.format, secret_values(settings))
 
 
+def quietly(config: Path | None) -> Settings:
+    """The settings for a command whose answer is its output. Ends the command where they hold mistakes."""
+    settings = read_settings(config)
+    quiet_logs(settings)
+    return settings
+
+
 def with_store(settings: Settings, work: Callable[[Store], Awaitable[T]]) -> T:
     from healthd.app import open_store  # noqa: PLC0415
     from healthd.store.database import StoreUnavailable  # noqa: PLC0415
