@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -435,18 +436,31 @@ class Sweep:
         """Asks about due accounts for as long as the daemon runs. Urgent lanes and the rotation have a loop each, so
         that nobody waits behind the rotation.
         """
-        woken = workspace.urgent if lanes is URGENT else self._stopping
+
+        async def turn() -> float:
+            try:
+                return await self._probe_round(workspace, lanes)
+            finally:
+                if workspace.inventory_wanted and Lane.ROTATION in lanes:
+                    await self._guarded("inventory", self.inventory, workspace)
+
+        await self._keep_at("probe", workspace, turn, workspace.urgent if lanes is URGENT else self._stopping)
+
+    async def _keep_at(
+        self, job: str, workspace: Workspace, turn: Callable[[], Awaitable[float]], woken: asyncio.Event
+    ) -> None:
+        """Does something turn after turn. A turn says for how many seconds nothing more can be done; one that fails is
+        told, and comes again.
+        """
         while not self._stopping.is_set():
             rest = self.policy.longest_rest.total_seconds()
             try:
-                rest = await self._probe_round(workspace, lanes)
+                rest = await turn()
             except StoreUnavailable as error:
-                log.warning("job.store_unavailable", job="probe", reason=str(error))
+                log.warning("job.store_unavailable", job=job, reason=str(error))
             except Exception:
-                self.metrics.jobs_failed.labels("probe").inc()
-                log.exception("job.failed", job="probe", workspace=workspace.name)
-            if workspace.inventory_wanted and Lane.ROTATION in lanes:
-                await self._guarded("inventory", self.inventory, workspace)
+                self.metrics.jobs_failed.labels(job).inc()
+                log.exception("job.failed", job=job, workspace=workspace.name)
             await self._rest(woken, rest)
 
     async def _probe_round(self, workspace: Workspace, lanes: Sequence[Lane]) -> float:
@@ -496,16 +510,7 @@ class Sweep:
         if workspace.name not in self.engine.auto_pause:
             with suppress(StoreUnavailable):  # an earlier process may have left a trouble that nothing would end
                 await self.note_trouble_over(workspace.name, "pause")
-        while not self._stopping.is_set():
-            rest = self.policy.longest_rest.total_seconds()
-            try:
-                rest = await self._posting_round(workspace)
-            except StoreUnavailable as error:
-                log.warning("job.store_unavailable", job="posting", reason=str(error))
-            except Exception:
-                self.metrics.jobs_failed.labels("posting").inc()
-                log.exception("job.failed", job="posting", workspace=workspace.name)
-            await self._rest(workspace.posting, rest)
+        await self._keep_at("posting", workspace, partial(self._posting_round, workspace), workspace.posting)
 
     async def _posting_round(self, workspace: Workspace) -> float:
         """Does what is due next. Returns for how many seconds nothing more can be done."""
