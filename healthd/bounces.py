@@ -100,9 +100,6 @@ class Heard:
     unconfirmed: str = ""
 
 
-# Settings.
-
-
 def _guessable(value: SecretStr) -> SecretStr:
     if not _TOKEN.fullmatch(value.get_secret_value()):
         raise ValueError("needs 32 letters, digits, - and _ or more: make one with `openssl rand -hex 32`")
@@ -144,9 +141,6 @@ class BounceSettings(BaseModel):
         if self.topic is not None and (self.provider != "ses" or not _TOPIC.fullmatch(self.topic)):
             raise ValueError("topic is for ses, and the topic's ARN: arn:aws:sns:eu-west-1:123456789012:bounces")
         return self
-
-
-# One delivery, whoever it is from.
 
 
 def hear(settings: BounceSettings, headers: Mapping[str, str], body: bytes, now: datetime) -> Heard:
@@ -239,9 +233,6 @@ def _moment(value: object, now: datetime) -> datetime:
     return min(at, now)
 
 
-# JSON of unknown shape.
-
-
 def _json(body: bytes | str) -> object:
     try:
         # The standard library's parser takes half a surrogate pair, as subjects that were cut hold: orjson would refuse
@@ -261,9 +252,6 @@ def _list(value: object) -> list[Any]:
 
 def _text(value: object) -> str:
     return value.strip() if isinstance(value, str) and len(value) <= 2000 else ""
-
-
-# Providers.
 
 
 def _ses(said: object, topic: str | None, now: datetime) -> Heard:
@@ -419,8 +407,6 @@ _READERS: Mapping[str, Callable[[object, datetime], Iterator[Bounce | None]]] = 
     "resend": _resend,
 }
 
-# Signatures.
-
 _SIGNATURES = frozenset({"mailgun", "resend"})
 
 
@@ -465,8 +451,6 @@ def _is_standard(secrets: Sequence[str], headers: Mapping[str, str], body: bytes
     ]
     return bool(message_id) and any(right) and _is_fresh(timestamp, now)
 
-
-# Reports by mail.
 
 T = TypeVar("T")
 
