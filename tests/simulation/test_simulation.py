@@ -57,6 +57,7 @@ BREAKS = {
 def test_what_is_broken_on_purpose_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     place, broken, promise = BREAKS[name]
     monkeypatch.setattr(place, broken)
-    reports = (simulate(seed, accounts=60, days=30, trouble=ROUGH) for seed in range(1, 9))
+    # Begun with the one that finds the most in the least time.
+    reports = (simulate(seed, accounts=60, days=30, trouble=ROUGH) for seed in (5, 6, 7, 8, 1, 2, 3, 4))
     found = next((report.violation for report in reports if report.violation), "nothing")
     assert found.startswith(promise), found
