@@ -1,4 +1,5 @@
 # docker build -t healthd .            (podman, buildah: add --format docker, or HEALTHCHECK is lost)
+# docker run --rm -v healthd:/data -v ./healthd.toml:/etc/healthd/healthd.toml:ro healthd token create ada --role admin
 # docker run --read-only --cap-drop ALL --security-opt no-new-privileges -v healthd:/data \
 #   -v ./healthd.toml:/etc/healthd/healthd.toml:ro -p 8080:8080 -p 127.0.0.1:9090:9090 healthd
 ARG PYTHON_IMAGE=python:3.13-slim
@@ -41,13 +42,13 @@ ENV PATH=/opt/healthd/bin:$PATH \
     HEALTHD_CONFIG=/etc/healthd/healthd.toml \
     HEALTHD_STORE__URL=sqlite:////data/healthd.db \
     HEALTHD_LOG__FORMAT=json \
-    HEALTHD_SERVER__ADMIN_LISTEN=0.0.0.0:9090 \
-    HEALTHD_SERVER__ALLOW_REMOTE_ADMIN=true
+    HEALTHD_SERVER__ADMIN_LISTEN=0.0.0.0:9090
 USER 10001:10001
 WORKDIR /data
 VOLUME /data
-# A container's loopback is its own: probes and Prometheus come from outside. The private port is not exposed, so that
-# `-P` does not publish it; give it to Prometheus alone, by a network of its own or a NetworkPolicy.
+# A container's loopback is its own: probes, Prometheus and operators come from outside. So it starts only where the
+# settings or the database have an access token, [access.oidc] or [access.proxy], or with HEALTHD_ACCESS__PAGES=false.
+# The private port is not exposed, so that `-P` does not publish it.
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 CMD ["healthd", "healthcheck"]

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 
+from healthd.api.app import document
 from healthd.core import machine
 from healthd.core.machine import ROWS, Effect, Row
 from healthd.core.model import OTHER_PLATFORM, PLATFORMS, Cause, Lane, Resolution, Signal, Source, State
+from healthd.core.post_failures import TAKEN_FOR
 from healthd.metrics import KNOWN_EVENTS, Described, Metrics
 
 DOCS = Path(__file__).parent
@@ -102,6 +104,7 @@ provider writes: the number of series is bounded by workspaces x platforms x sta
 
 CLOSED_SETS: dict[str, Iterable[str]] = {
     "cause": Cause,
+    "class": TAKEN_FOR,
     "event": (*sorted(KNOWN_EVENTS), "other", "unparsed"),
     "how": Resolution,
     "lane": [lane.name.lower() for lane in Lane],
@@ -137,7 +140,11 @@ def _words(names: Iterable[str]) -> str:
     return " ".join(f"`{name}`" for name in names)
 
 
-PAGES: dict[str, Callable[[], str]] = {"states.md": states_page, "metrics.md": metrics_page}
+def openapi() -> str:
+    return document().decode()
+
+
+PAGES: dict[str, Callable[[], str]] = {"states.md": states_page, "metrics.md": metrics_page, "openapi.json": openapi}
 
 
 def main(check: bool) -> int:

@@ -10,7 +10,7 @@ import random
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -21,10 +21,13 @@ from sqlalchemy.engine import make_url
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
+from healthd import tracing
+from healthd.api.late import Api
 from healthd.bounces import Bounce
 from healthd.channels.base import Channel
 from healthd.channels.wording import Wording
 from healthd.config import Settings, split_address
+from healthd.desk import Desk
 from healthd.dispatch import Dispatch
 from healthd.engine import Engine
 from healthd.intake import Drain, Receiver
@@ -36,11 +39,16 @@ from healthd.providers.allowance import LONGEST_PAUSE, SETTLING, WINDOW, Allowan
 from healthd.providers.smartlyq import DEFAULT_ALLOWED_HOSTS, SmartlyQ
 from healthd.reporting import Reporter
 from healthd.resolver import Resolver
-from healthd.store import allowances, migrations, profiles
+from healthd.self_care import CarePolicy, SelfCare, address, is_callable
+from healthd.store import allowances, guard, migrations, profiles
 from healthd.store.database import Store, StoreUnavailable
 from healthd.sweep import Sweep, SweepPolicy, Workspace
+from healthd.web.access import Access
 from healthd.web.bounces import bounce_routes
 from healthd.web.operations import Operations, admin_routes
+from healthd.web.operator.live import Live
+from healthd.web.operator.routes import operator_routes
+from healthd.web.operator.site import Site
 from healthd.web.reconnect import PageHooks, reconnect_routes
 from healthd.web.slack_actions import slack_routes
 
@@ -59,6 +67,7 @@ def build_engine(settings: Settings, rng: random.Random | None = None) -> Engine
         probes=settings.probe_policy(),
         dispatch=build_dispatch(settings),
         auto_pause=frozenset(name for name, chosen in settings.workspaces.items() if chosen.auto_pause),
+        auth_codes=settings.posts.auth_codes,
         rng=rng or random.Random(),  # noqa: S311 - jitter, not secrecy
     )
 
@@ -173,6 +182,31 @@ def build_workspaces(
     return found
 
 
+def build_care(settings: Settings, sweep: Sweep, arrived: Callable[[], None]) -> SelfCare:
+    """Who looks after the webhooks that are ours to look after: those that the provider can call and we can believe."""
+    public_url = settings.public_url
+    addresses = {
+        name: address(public_url, name)
+        for name, chosen in settings.workspaces.items()
+        if public_url is not None
+        and chosen.webhooks == "auto"
+        and chosen.webhook_secrets
+        and is_callable(public_url, chosen.base_url)
+    }
+    policy = CarePolicy(settings.webhook.audit_interval, settings.webhook.repair)
+    return SelfCare(
+        sweep.store,
+        sweep.engine,
+        sweep.metrics,
+        addresses,
+        policy,
+        sweep.now,
+        arrived,
+        sweep.has_mail,
+        sweep.engine.rng,
+    )
+
+
 def sweep_policy(settings: Settings) -> SweepPolicy:
     chosen = settings.sweep
     return SweepPolicy(chosen.mode, chosen.bulk_interval, chosen.inventory_interval)
@@ -181,6 +215,26 @@ def sweep_policy(settings: Settings) -> SweepPolicy:
 @asynccontextmanager
 async def open_store(settings: Settings) -> AsyncIterator[Store]:
     """The store at this release's schema, closed at the end. Raises ``StoreUnavailable`` saying what to mend."""
+    with guarded(settings.store.url):
+        async with _opened(settings) as store:
+            yield store
+
+
+@contextlib.contextmanager
+def guarded(url: str) -> Iterator[None]:
+    """As long as the store is open, `healthd db restore` keeps its hands off it. Raises ``StoreUnavailable``."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(guard.shared(guard.database_file(url)))
+        except guard.InUse as error:
+            raise StoreUnavailable(str(error)) from None
+        except OSError as error:
+            raise StoreUnavailable(f"{error.strerror}; {_store_advice(url)}") from error
+        yield
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Store]:
     store = Store(settings.store.url)
     try:
         try:
@@ -222,6 +276,7 @@ class Daemon:
         self.metrics = Metrics(VERSION)
         self._stop = asyncio.Event()
         self._inbox = asyncio.Event()
+        self.live = Live()
         self.public_port = 0
         self.admin_port = 0
         self.ready = asyncio.Event()
@@ -237,6 +292,7 @@ class Daemon:
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.add_signal_handler(number, self._signalled, number)
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(_traces(self.settings))
             # Before anything else: that an address is taken must not be found out after a migration.
             public, admin = (
                 stack.enter_context(bind(*split_address(address)))
@@ -256,6 +312,8 @@ class Daemon:
 
     async def _serve(self, stack: AsyncExitStack, store: Store, public: socket.socket, admin: socket.socket) -> None:
         self._wire(store)
+        stack.push_async_callback(self.access.close)
+        await self.access.check_door()
         for workspace in self.workspaces.values():
             await stack.enter_async_context(workspace.provider.session())
             stack.push_async_callback(workspace.allowance.close)
@@ -274,13 +332,21 @@ class Daemon:
         self._inbox.set()
         self.on_ready()
         self.ready.set()
+        late = asyncio.create_task(self._come_up_late())
         log.info("healthd.ready", version=VERSION, public=self.public_port, admin=self.admin_port)
         ended = await self._until_stopped([*servers, drain, outbox, lag])
         await self._shut_down(listeners, servers, drain, outbox)
-        lag.cancel()
-        await asyncio.gather(lag, return_exceptions=True)
+        for task in (lag, late):
+            task.cancel()
+        await asyncio.gather(lag, late, return_exceptions=True)
         if ended is not None:
             raise PartEnded("a part of healthd ended by itself; see the log") from ended
+
+    async def _come_up_late(self) -> None:
+        """What a webhook needs is there; now what an operator needs comes up."""
+        if self.settings.access.pages:
+            await self.api.load()
+            self.on_ready()
 
     async def _until_stopped(self, parts: Sequence[asyncio.Task[None]]) -> BaseException | None:
         """Returns at ``stop``, or with what ended a part: half a daemon looks alive and is not, so all of it ends."""
@@ -309,19 +375,31 @@ class Daemon:
         self.outbox = Outbox(
             store, self.channels, providers, links, dispatch, metrics, self.now, self.engine.rng,
             resolver=self.resolver, severities=settings.severities(), language=settings.notices.language,
-            by_hand=settings.notices.by_hand,
+            by_hand=settings.notices.by_hand, publish=self.live.publish,
         )  # fmt: skip
-        self.reporter = Reporter(metrics, self._wake_prober, self.outbox.wake)
+        self.reporter = Reporter(metrics, self._wake_prober, self.outbox.wake, self.live.publish)
         self.sweep = Sweep(
             store, self.engine, self.workspaces, metrics, sweep_policy(settings), self.now, self.reporter.heard,
-            self.outbox.wake,
+            self._something_due,
         )  # fmt: skip
+        self.sweep.care = build_care(settings, self.sweep, self._inbox.set)
         self.receiver = Receiver(
             store, providers, metrics, self.now, self._inbox.set, body_timeout=settings.server.body_timeout
         )
-        self.drain = Drain(store, self.engine, providers, metrics, self.now, self.reporter.heard, self.sweep.doubt_key)
+        self.drain = Drain(
+            store, self.engine, providers, metrics, self.now, self.reporter.heard, self.sweep.doubt_key,
+            self._wake_prober,
+        )  # fmt: skip
         self.operations = Operations(store, metrics, self.now)
+        self.access = Access(settings, store, self.now, heard=lambda outcome: metrics.sign_ins.labels(outcome).inc())
+        self.desk = Desk(store, dispatch, providers, links, self.now, self._wake_prober, self._something_due)
+        self.api = Api(
+            self.desk, self.engine, self.access, self.now, settings.address_checks(), settings.workspaces,
+            self._allowances,
+        )  # fmt: skip
         metrics.watch_allowances(self._allowances)
+        metrics.begin(self.workspaces, settings.channels)
+        metrics.sweep_interval.set(settings.sweep.bulk_interval.total_seconds() if settings.sweep.mode == "bulk" else 0)
         self._public_routes = self.receiver.routes()
         if signing := settings.signing_secrets():
             self._public_routes += slack_routes(
@@ -351,8 +429,9 @@ class Daemon:
                 dispatch=dispatch,
                 hooks=PageHooks(
                     on_page=lambda state: metrics.link_pages.labels(state).inc(),
-                    on_mint=lambda outcome: metrics.link_mints.labels(outcome).inc(),
+                    on_mint=self._minted,
                     on_refused=lambda reason: metrics.link_refused.labels(reason).inc(),
+                    on_steps=metrics.came_so_far,
                     on_noted=self._noted,
                     on_trouble=lambda workspace, error: self.sweep.note_trouble(workspace, error, "mint"),
                     on_answer=lambda workspace: self.sweep.note_trouble_over(workspace, "mint"),
@@ -362,13 +441,22 @@ class Daemon:
     def _noted(self, said: str) -> None:
         """Somebody took an account on, or took that back: then what waited for it is due."""
         self.metrics.taken_on.labels(said).inc()
+        self._something_due()
+
+    def _something_due(self) -> None:
+        """There is something to send, and so something to see."""
         self.outbox.wake()
+        self.live.publish()
+
+    def _minted(self, outcome: str) -> None:
+        self.metrics.link_mints.labels(outcome).inc()
+        self.live.publish()
 
     async def _bounced(self, source: str, bounces: Sequence[Bounce]) -> int:
         channels = self.settings.mail_channels()
         dispatch = self.engine.dispatch
         believed = await self.outbox.store.run(dispatch.bounced, bounces, channels, source, self.now())
-        self.outbox.wake()
+        self._something_due()
         return believed
 
     def _wake_prober(self, workspace: str) -> None:
@@ -385,6 +473,15 @@ class Daemon:
             for name, workspace in self.workspaces.items()
         }
 
+    def _pages(self) -> Sequence[BaseRoute]:
+        """What operators look at, and act through."""
+        ways = {name: chosen.type for name, chosen in self.settings.channels.items()}
+        site = Site(
+            self.operations.store, self.engine, self.desk, self.access, self.now, self._allowances, self.live,
+            tuple(self.settings.workspaces), ways,
+        )  # fmt: skip
+        return operator_routes(site)
+
     def _listeners(self, public: socket.socket, admin: socket.socket) -> list[Listener]:
         server = self.settings.server
         return [
@@ -399,7 +496,7 @@ class Daemon:
             )
             for routes, bound, proxies in (
                 (self._public_routes, public, server.trusted_proxies),
-                (admin_routes(self.operations), admin, ()),
+                (admin_routes(self.operations, self.access, [self.api.route(), *self._pages()]), admin, ()),
             )
         ]
 
@@ -431,6 +528,7 @@ class Daemon:
         log.info("healthd.draining", within=within)
         self.receiver.draining = True
         self.operations.draining = True
+        self.live.close()
         self.outbox.stop()
         await asyncio.gather(self.sweep.stop(within * 0.5), _end(outbox, within * 0.6))
         for listener in listeners:
@@ -441,6 +539,26 @@ class Daemon:
         drain.cancel()
         await asyncio.gather(drain, *late, return_exceptions=True)
         log.info("healthd.stopped")
+
+
+@asynccontextmanager
+async def _traces(settings: Settings) -> AsyncIterator[None]:
+    """All that is started inside is traced, if the settings say where traces go. The end waits some seconds at most for
+    the last of them.
+    """
+    chosen = settings.tracing
+    if chosen.endpoint is None:
+        yield
+        return
+    from healthd.otel import OtelRecorder  # noqa: PLC0415 - an extra, and a quarter of a second
+
+    headers = {name: one.get_secret_value() for name, one in chosen.headers.items()}
+    recorder = OtelRecorder(chosen.endpoint, headers, chosen.sample, VERSION)
+    try:
+        with tracing.recording(recorder):
+            yield
+    finally:
+        await asyncio.to_thread(recorder.close)
 
 
 def _application(routes: Sequence[BaseRoute]) -> Starlette:

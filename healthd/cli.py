@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from healthd import people
+from healthd import backups, hooks_command, people, tokens, wizard
 from healthd.terminal import (
     EXIT_CONFIG,
     EXIT_FAILED,
@@ -39,7 +39,11 @@ app = typer.Typer(
 )
 db = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look after the database.")
 app.add_typer(db, name="db")
+backups.add_to(db)
 people.add_to(app)
+tokens.add_to(app)
+hooks_command.add_to(app)
+wizard.add_to(app)
 
 
 def main() -> None:
@@ -242,6 +246,7 @@ def db_upgrade(config: Config = None) -> None:
 
     The daemon does the same at its start.
     """
+    from healthd.app import guarded  # noqa: PLC0415
     from healthd.store import migrations  # noqa: PLC0415
     from healthd.store.database import Store, StoreUnavailable  # noqa: PLC0415
 
@@ -255,7 +260,8 @@ def db_upgrade(config: Config = None) -> None:
             await store.close()
 
     try:
-        before, after = asyncio.run(upgrade())
+        with guarded(settings.store.url):
+            before, after = asyncio.run(upgrade())
     except (StoreUnavailable, migrations.SchemaTooNew) as error:
         fail(f"✗ {settings.store.url}: {error}")
     if before == after:

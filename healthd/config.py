@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import importlib.util
 import ipaddress
 import json
 import os
@@ -32,6 +33,7 @@ from pydantic import (
     model_validator,
 )
 
+from healthd.access import OidcSettings, ProxySettings, TokenSettings
 from healthd.bounces import BounceSettings
 from healthd.channels import ChannelSettings
 from healthd.channels.email import EmailSettings
@@ -43,6 +45,7 @@ from healthd.core.cadence import Cadence
 from healthd.core.contacts import CONTACT_KEY
 from healthd.core.duration import parse_duration
 from healthd.core.model import DEFAULT_LIFETIMES, Lifetime, Policy, Severity, Target
+from healthd.core.post_failures import AUTH_CODES
 from healthd.core.probing import ProbePolicy
 from healthd.core.routing import ESCALATE_AFTER, Route, Routing, Step, references
 from healthd.core.storm import StormPolicy
@@ -58,6 +61,7 @@ _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?(?P<path>/[\w./~-]*)?"
 )
 _HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+|(127\.0\.0\.1|localhost):\d{1,5}", re.ASCII)
+_HEADER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
 _LISTEN = re.compile(r"(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})", re.ASCII)
 _KUBERNETES = re.compile(
     r"HEALTHD_(?:[A-Z0-9_]+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)\w*)?)"
@@ -135,12 +139,22 @@ def _is_safe(url: re.Match[str] | None) -> bool:
     return url is not None and (url["scheme"] == "https" or url["host"].strip("[]") in LOOPBACK)
 
 
+def _is_bare(url: str) -> bool:
+    """A safe address without a path."""
+    found = _URL.fullmatch(url)
+    return (
+        found is not None
+        and _is_safe(found)
+        and not (found["path"] or "").strip("/")
+        and int(found["port"] or 0) <= 65535
+    )
+
+
 class Server(Section):
     """The two listeners."""
 
     listen: Address = "0.0.0.0:8080"
     admin_listen: Address = "127.0.0.1:9090"
-    allow_remote_admin: bool = False
     trusted_proxies: Names = ()
     header_timeout: Duration = timedelta(seconds=10)
     body_timeout: Duration = timedelta(seconds=10)
@@ -159,15 +173,44 @@ class Server(Section):
                 ) from None
         return value
 
-    @model_validator(mode="after")
-    def _admin_stays_home(self) -> Server:
-        host, _ = split_address(self.admin_listen)
-        if host not in LOOPBACK and not self.allow_remote_admin:
+    @property
+    def admin_is_local(self) -> bool:
+        """Whether only this machine reaches the private listener."""
+        return split_address(self.admin_listen)[0] in LOOPBACK
+
+
+class AccessSettings(Section):
+    """Who may use the private listener."""
+
+    pages: bool = True
+    metrics: Literal["open", "token"] = "open"
+    url: str | None = None
+    session_lifetime: Duration = timedelta(hours=12)
+    tokens: dict[str, TokenSettings] = Field(default_factory=dict)
+    oidc: OidcSettings | None = None
+    proxy: ProxySettings | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _own(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not _is_bare(value):
             raise ValueError(
-                "admin_listen leaves loopback, and its pages know everything: keep it on 127.0.0.1, or set "
-                "allow_remote_admin = true once a firewall or NetworkPolicy lets only Prometheus and operators in"
+                "must be the bare https address under which operators reach the private listener, such as "
+                '"https://healthd-ops.example.com" (plain http only on this machine)'
             )
-        return self
+        return value.rstrip("/")
+
+    @property
+    def by_settings(self) -> bool:
+        """Whether the settings let anybody in; tokens of the store are not known here."""
+        return bool(self.tokens) or self.oidc is not None or self.proxy is not None
+
+    @property
+    def asks(self) -> bool:
+        """Whether anything here is for those alone who prove who they are."""
+        return self.pages or self.metrics == "token"
 
 
 class StoreSettings(Section):
@@ -213,6 +256,7 @@ class WorkspaceSettings(Section):
     api_key: SecretStr
     base_url: str = "https://api.smartlyq.com/v1"
     webhook_secrets: WebhookSecrets = ()
+    webhooks: Literal["auto", "off"] = "auto"
     profiles: Literal["all", "none"] = "all"
     auto_pause: bool = False
     rate_share: float = Field(0.5, gt=0, le=1)
@@ -246,6 +290,12 @@ class SweepSettings(Section):
     error_patience: Duration = timedelta(hours=1)
     expiring_days: int = Field(7, ge=0, le=60)
     request_timeout: Duration = timedelta(seconds=15)
+
+
+class PostSettings(Section):
+    """What posts that could not be published say of their account."""
+
+    auth_codes: Names = AUTH_CODES
 
 
 class LifetimeSettings(Section):
@@ -316,6 +366,13 @@ class StormSettings(Section):
         return StormPolicy(self.least, self.share, self.window, self.calm, self.longest)
 
 
+class WebhookCareSettings(Section):
+    """How the webhook that a provider is to call is looked after."""
+
+    audit_interval: Duration = timedelta(hours=1)
+    repair: bool = True
+
+
 class ContactSettings(Section):
     """The customer's own endpoint that knows who is responsible for an account."""
 
@@ -369,6 +426,32 @@ class RouteSettings(Section):
         )
 
 
+class TracingSettings(Section):
+    """Where traces are sent, if anywhere."""
+
+    endpoint: str | None = None
+    sample: float = Field(1.0, ge=0, le=1)
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+
+    @field_validator("endpoint")
+    @classmethod
+    def _https(cls, value: str | None) -> str | None:
+        if value is not None and not _is_safe(_URL.fullmatch(value)):
+            raise ValueError("must be https, without user, query or fragment (plain http only on this machine)")
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _sendable(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, one in value.items():
+            if not _HEADER.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of a header")
+            text = one.get_secret_value()
+            if not text.isascii() or not text.isprintable():
+                raise ValueError(f"{name}: holds signs that no header may have: copy it again")
+        return value
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "pretty"] = "auto"
@@ -379,12 +462,16 @@ class Settings(Section):
 
     public_url: str | None = None
     server: Server = Server()
+    access: AccessSettings = AccessSettings()
     store: StoreSettings = StoreSettings()
     link: LinkSettings = LinkSettings()
     sweep: SweepSettings = SweepSettings()
+    posts: PostSettings = PostSettings()
     notices: NoticeSettings = NoticeSettings()
     storm: StormSettings = StormSettings()
     contacts: ContactSettings = ContactSettings()
+    webhook: WebhookCareSettings = WebhookCareSettings()
+    tracing: TracingSettings = TracingSettings()
     log: LogSettings = LogSettings()
     workspaces: dict[str, WorkspaceSettings] = Field(default_factory=dict)
     channels: dict[str, ChannelSettings] = Field(default_factory=dict)
@@ -397,8 +484,7 @@ class Settings(Section):
     def _public(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        found = _URL.fullmatch(value)
-        if found is None or not _is_safe(found) or (found["path"] or "").strip("/") or int(found["port"] or 0) > 65535:
+        if not _is_bare(value):
             raise ValueError(
                 'must be the bare https address of the public listener, such as "https://healthd.example.com" '
                 "(plain http only on this machine)"
@@ -778,15 +864,43 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def _cross_checks(settings: Settings, broken: set[Place]) -> Iterator[tuple[Place, str, str]]:
     """What no single key can know: ``(place, message, hint)``. Nothing is said of what is broken already."""
-    for found in (*_essentials(settings), *_names(settings), *_pausing(settings), *_targets(settings, broken)):
+    for found in (
+        *_essentials(settings),
+        *_access(settings),
+        *_names(settings),
+        *_pausing(settings),
+        *_targets(settings, broken),
+    ):
         place = found[0]
         if not any(one[: len(place)] == place[: len(one)] for one in broken):
             yield found
 
 
+def _access(settings: Settings) -> Iterator[tuple[Place, str, str]]:
+    chosen = settings.access
+    if chosen.oidc is not None and chosen.url is None:
+        hint = "The provider sends people back there; tell it of the address with /sign-in/oidc/done behind it."
+        yield ("access", "url"), "is missing: access.oidc needs it.", hint
+    known: set[str] = set()
+    for name, one in chosen.tokens.items():
+        token = one.token.get_secret_value()
+        if token in known:
+            yield ("access", "tokens", name), "has the token of another: nobody could tell who is who.", ""
+        known.add(token)
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that it stands in
+        return False
+
+
 def _essentials(settings: Settings) -> Iterator[tuple[Place, str, str]]:
     if not settings.workspaces:
         yield ("workspaces",), "there is none, so there is nothing to watch.", "Add a [workspaces.NAME] section."
+    if settings.tracing.endpoint is not None and not _is_there("opentelemetry.sdk"):
+        yield ("tracing", "endpoint"), "needs OpenTelemetry, which is not here.", "pip install 'healthd[otel]'"
     if split_address(settings.server.listen)[1] == split_address(settings.server.admin_listen)[1] != 0:
         yield ("server", "admin_listen"), "has the same port as server.listen.", ""
     if settings.link.mode == "direct":
@@ -812,10 +926,11 @@ def _names(settings: Settings) -> Iterator[tuple[Place, str, str]]:
         ("workspaces", settings.workspaces),
         ("channels", settings.channels),
         ("bounces", settings.bounces),
+        ("access.tokens", settings.access.tokens),
     ):
         for name in names:
             if not NAME.fullmatch(name):
-                yield (section, name), "a name is lower-case letters, digits, - and _.", ""
+                yield (*section.split("."), name), "a name is lower-case letters, digits, - and _.", ""
 
 
 def _parsed(targets: Names) -> tuple[Target, ...]:

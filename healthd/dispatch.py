@@ -17,6 +17,7 @@ from healthd.channels.webhook import event
 from healthd.core import cadence, storm
 from healthd.core.cadence import Cadence
 from healthd.core.contacts import Contact
+from healthd.core.duration import in_words
 from healthd.core.model import Lane, NoticeKind, Resolution, Target, family_of
 from healthd.core.routing import Level, Owners, Recipient, Routed, Routing, references
 from healthd.core.storm import StormFacts, StormPolicy
@@ -281,10 +282,10 @@ class Dispatch:
             why=levels[0].why if levels else "",
         )  # fmt: skip
 
-    def wrong_account(self, case: Case, incident: Incident, mint: int, told: StoredNotice) -> int:
-        """Whoever pressed the button has connected another account."""
+    def wrong_account(self, case: Case, incident: Incident, told: StoredNotice) -> int:
+        """Whoever pressed the button has connected another account. They are told once; the page says it each time."""
         recipient = Recipient(told.target, told.contact)
-        return self._write(case, incident, NoticeKind.WRONG_ACCOUNT, [recipient], due_at=case.now, step=mint)
+        return self._write(case, incident, NoticeKind.WRONG_ACCOUNT, [recipient], due_at=case.now)
 
     def changed(self, case: Case, before: str, after: str, reason: str) -> int:
         """For machines: the account's state is another one."""
@@ -476,6 +477,19 @@ class Dispatch:
         notices.wake(case.connection, incident.id, case.now)
         decisions.note(case.connection, [case.decided("resumed", "reminders go on", incident.id, who)])
 
+    def mute(self, case: Case, until: datetime, who: str) -> None:
+        """Nobody is told of the account before then, whatever becomes of it: only good news is."""
+        accounts.mute(case.connection, case.account.id, until)
+        notices.wake_muted(case.connection, case.account.id, until)
+        decisions.note(case.connection, [case.decided("muted", f"until {until:%Y-%m-%d %H:%M} UTC", who=who)])
+
+    def unmute(self, case: Case, who: str) -> int:
+        """People are told again: how much waited for that, and is asked about now whether it is still true."""
+        accounts.mute(case.connection, case.account.id, None)
+        woken = notices.wake_muted(case.connection, case.account.id, case.now)
+        decisions.note(case.connection, [case.decided("unmuted", f"{woken} notices waited for it", who=who)])
+        return woken
+
     def try_again(self, connection: Connection, now: datetime, limit: int = 200) -> int:
         """Accounts of which nobody could be told: perhaps somebody is on record by now. How many notices that made."""
         written = 0
@@ -568,5 +582,5 @@ def subject_of(one: Storm | Trouble) -> str:
 
 def _planned(level: Level, number: int) -> str:
     names = ", ".join(one.contact or one.target.key for one in level.recipients)
-    when = f"after {level.after}" if number else "at once"
+    when = f"after {in_words(level.after)}" if number else "at once"
     return f"{names} {when} ({level.why})"

@@ -97,6 +97,11 @@ def _notes(settings: Settings) -> Iterator[Finding]:
     for name, workspace in settings.workspaces.items():
         if not workspace.webhook_secrets:
             yield Finding(f"workspaces.{name}", True, "no webhook_secrets: trouble is found by the sweep only")
+    if not settings.server.admin_is_local and settings.access.asks and not settings.access.by_settings:
+        yield Finding(
+            "access", True, "server.admin_listen leaves this machine, and the settings let nobody in: healthd starts "
+            "only where there is a token (healthd token create NAME --role admin)"
+        )  # fmt: skip
     if settings.link.mode == "direct":
         yield Finding(
             "link.mode", True, "direct: the link in a message works once, and for 15 minutes after it was sent"

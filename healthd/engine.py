@@ -15,7 +15,7 @@ from typing import Any, assert_never
 
 from sqlalchemy import Connection
 
-from healthd import dispatch
+from healthd import dispatch, tracing
 from healthd.core import machine
 from healthd.core.cadence import ENDED_BY_ANY_ANSWER, trouble_due
 from healthd.core.model import (
@@ -30,10 +30,22 @@ from healthd.core.model import (
     Signal,
     Source,
     State,
+    platform_label,
+)
+from healthd.core.post_failures import (
+    AUTH_CODES,
+    CANDIDATES,
+    CONNECTED_BUT,
+    LOOK_AGAIN,
+    LOOK_APART,
+    Meant,
+    PostFailure,
+    is_about_grant,
+    meant,
 )
 from healthd.core.probing import CLICK_WINDOW, ProbePolicy, next_probe
 from healthd.dispatch import Dispatch, Memory
-from healthd.store import accounts, incidents, notices, pauses, troubles
+from healthd.store import accounts, decisions, incidents, notices, pauses, post_failures, troubles
 from healthd.store.accounts import StoredAccount
 from healthd.store.incidents import Incident
 from healthd.store.pauses import Action, Wanted
@@ -42,6 +54,8 @@ from healthd.store.troubles import Trouble
 
 CLICK_PATIENCE = timedelta(minutes=2)
 """How long after a press an account may stay broken before somebody probably chose another one."""
+
+CANNOT_PUBLISH = "cannot publish"
 
 SAME_DEADLINE = timedelta(days=3)
 """``validity_days`` is a whole number: two readings of one deadline may differ by that much."""
@@ -107,7 +121,8 @@ class _Case:
         That a new account was found well says no more than its row does, and would be a million lines.
         """
         seen, change = self.observation, self.change
-        is_event = seen.source is Source.WEBHOOK
+        # A post that failed has a line of its own beside the history.
+        is_event = seen.source is Source.WEBHOOK and seen.signal is not Signal.POST_FAILED
         found_well = change.before is State.UNKNOWN and change.after in machine.FINE
         if not is_event and (found_well or not change.moved):
             return []
@@ -118,14 +133,16 @@ class _Case:
 
 @dataclass(frozen=True)
 class Engine:
-    """The operator's choices, applied. ``auto_pause`` names the workspaces whose broken accounts are paused. ``rng``
-    jitters the probes; time is told with every call.
+    """The operator's choices, applied. ``auto_pause`` names the workspaces whose broken accounts are paused;
+    ``auth_codes`` are the errors of posts that speak of the account's permission. ``rng`` jitters the probes; time is
+    told with every call.
     """
 
     policy: Policy = field(default_factory=Policy)
     probes: ProbePolicy = field(default_factory=ProbePolicy)
     dispatch: Dispatch = field(default_factory=Dispatch)
     auto_pause: frozenset[str] = frozenset()
+    auth_codes: tuple[str, ...] = AUTH_CODES
     rng: random.Random = field(default_factory=random.Random)
 
     def apply(
@@ -229,6 +246,56 @@ class Engine:
             for change in self.apply(connection, workspace, overdue, now)
         ]
 
+    def posts_failed(
+        self,
+        connection: Connection,
+        workspace: str,
+        failures: Sequence[PostFailure],
+        now: datetime,
+        profile: str = "",
+        event_id: str | None = None,
+    ) -> tuple[list[Change], list[tuple[str, str]]]:
+        """Takes in posts that could not be published: evidence, on which an account is looked at, and never more.
+
+        Returns what that changed, and for each failure its platform and what it was taken for (a metric's label).
+        """
+        suspects: list[Observation] = []
+        taken: list[tuple[str, str]] = []
+        for failure in failures:
+            found = post_failures.publishing(connection, workspace, profile, failure.platform, CANDIDATES + 1)
+            whose, about_grant = meant([one.state for one in found]), is_about_grant(failure.code, self.auth_codes)
+            label = ("grant" if whose is Meant.ONE else str(whose)) if about_grant else "other"
+            if whose is Meant.ONE:
+                stored = accounts.load(connection, workspace, [found[0].ref])[found[0].ref]
+                if about_grant and self._cannot_publish(connection, stored, failure, now):
+                    label = "connected"
+                if about_grant and not _asked_lately(connection, stored, failure):
+                    suspects.append(_suspicion(stored, failure, event_id))
+                post_failures.record(connection, stored.id, failure, event_id, about_grant=about_grant)
+            elif whose is Meant.SEVERAL and about_grant and len(found) <= CANDIDATES:
+                for number, one in enumerate(found, 1):
+                    accounts.schedule_probe(connection, [one.id], now + number * LOOK_APART, Lane.CONFIRM)
+            taken.append((failure.platform, label))
+        return self.apply(connection, workspace, suspects, now, profile), taken
+
+    def _cannot_publish(
+        self, connection: Connection, stored: StoredAccount, failure: PostFailure, now: datetime
+    ) -> bool:
+        """Whether the account's posts go on failing although a reading between them said that it is connected. Noted
+        once a day: for whoever looks at the account, and for no one else.
+        """
+        as_of = stored.account.as_of
+        if stored.account.state not in machine.FINE or as_of is None or failure.at < as_of:
+            return False
+        since = failure.at - CONNECTED_BUT
+        if not post_failures.others_about_grant(connection, stored.id, failure.post, since, as_of):
+            return False
+        if not decisions.said_since(connection, stored.id, CANNOT_PUBLISH, now - CONNECTED_BUT):
+            reason = f"posts fail with {failure.code} although it reads as connected: look at its permissions and roles"
+            case = dispatch.Case(connection, stored, now)
+            decisions.note(connection, [case.decided(CANNOT_PUBLISH, reason)])
+        return True
+
     def trouble(self, connection: Connection, trouble: Trouble) -> bool:
         """Something stands between us and an API: the operator is told once, if it lasts. Whether it is news."""
         if not troubles.begin(connection, trouble):
@@ -325,7 +392,9 @@ class Engine:
     def _perform(self, case: _Case, effect: machine.Effect) -> None:
         match effect:
             case machine.OpenIncident():
-                self._open(case, effect)
+                platform = platform_label(case.change.platform)
+                with tracing.span("incident.open", workspace=case.change.workspace, platform=platform):
+                    self._open(case, effect)
             case machine.ConfirmIncident():
                 self._confirm_incident(case)
             case machine.ResolveIncident():
@@ -359,6 +428,7 @@ class Engine:
             return
         if case.probe_now is not None:
             at, lane = case.now, case.probe_now
+            tracing.carry(case.after.id)
         elif turn is not None and not asked:
             at = min(at, turn)  # its own turn stays where the rotation put it, or a sweep's first look would bunch all
         case.after = replace(case.after, probe_at=at, probe_lane=lane)
@@ -445,10 +515,10 @@ class Engine:
         incident = incidents.open_for(case.connection, account.id)
         if incident is None or not incidents.other_connected_since(case.connection, account, clicked):
             return
-        mint = incidents.latest_mint(case.connection, account.id, clicked)
-        told = notices.told_through(case.connection, incident.id, mint.target) if mint else None
-        if mint is not None and told is not None:
-            case.wrote(self.dispatch.wrong_account(case.told, incident, mint.number, told))
+        target = incidents.latest_mint(case.connection, account.id, clicked)
+        told = notices.told_through(case.connection, incident.id, target) if target else None
+        if told is not None:
+            case.wrote(self.dispatch.wrong_account(case.told, incident, told))
 
     def _open(self, case: _Case, effect: machine.OpenIncident) -> None:
         stored = case.after
@@ -525,6 +595,19 @@ def _without_old_pause(stored: StoredAccount, observation: Observation, now: dat
     if observation.paused is not False or since is None or asked is None or not asked <= since <= now:
         return observation
     return replace(observation, paused=None)
+
+
+def _asked_lately(connection: Connection, stored: StoredAccount, failure: PostFailure) -> bool:
+    """Whether a post that failed shortly before has led to a question already."""
+    since = failure.at - LOOK_AGAIN
+    return post_failures.others_about_grant(connection, stored.id, failure.post, since, failure.at) > 0
+
+
+def _suspicion(stored: StoredAccount, failure: PostFailure, event_id: str | None) -> Observation:
+    reason = f"post {failure.post} failed: {failure.code}"
+    return Observation(
+        stored.account.ref, Signal.POST_FAILED, Source.WEBHOOK, failure.at, reason=reason, event_id=event_id
+    )
 
 
 def _is_found_well(before: Account, step: machine.Advance) -> bool:

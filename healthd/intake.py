@@ -20,7 +20,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from healthd import tracing
 from healthd.bodies import Endpoint, Unread, read_body
+from healthd.core.model import platform_label
+from healthd.core.post_failures import Meant
 from healthd.engine import Change, Engine
 from healthd.metrics import Metrics, event_label
 from healthd.providers.base import Event, Provider, UnparsedWebhook, WebhookRefused
@@ -182,8 +185,11 @@ class Receiver:
         received_at = self.now()
         try:
             provider.verify(request.scope["headers"], body, received_at)
-            async with asyncio.timeout(STORED_WITHIN):
-                fresh = await self._commits.add(Arrival(workspace, provider.event_id(body), body, received_at))
+            with tracing.span("webhook.receive", workspace=workspace) as trace:
+                async with asyncio.timeout(STORED_WITHIN):
+                    fresh = await self._commits.add(
+                        Arrival(workspace, provider.event_id(body), body, received_at, trace)
+                    )
         except WebhookRefused as refused:
             address = request.client.host if request.client else ""
             return self._refusals.note(workspace, refused.reason, address, started)
@@ -208,12 +214,19 @@ class Drain:
     now: Callable[[], datetime]
     heard: Callable[[Sequence[Change]], None]
     doubt_key: Callable[[str], None]
+    look_soon: Callable[[str], None] = lambda _: None
+    """Told of a workspace some of whose accounts are to be asked about."""
+
+    def __post_init__(self) -> None:
+        self._to_look_at: set[str] = set()
 
     async def run(self) -> int:
         """Works until the inbox is empty; returns how many webhooks that were."""
         total = 0
         while True:
             changes, number = await self.store.run(self._batch, self.now())
+            while self._to_look_at:
+                self.look_soon(self._to_look_at.pop())
             for part in chunked(changes, TOLD_AT_ONCE):
                 self.heard(part)
                 await asyncio.sleep(0)
@@ -249,7 +262,9 @@ class Drain:
             self.doubt_key(received.workspace)
         try:
             # A savepoint: a payload that we fail on is its own problem, not that of all webhooks behind it.
-            with connection.begin_nested():
+            kind = event_label(event.name)
+            step = tracing.span("inbox.apply", workspace=received.workspace, kind=kind, parent=received.trace)
+            with step, connection.begin_nested():
                 return self._apply(connection, received.workspace, event, now), InboxStatus.DONE, event.name
         except OperationalError:
             raise
@@ -258,6 +273,16 @@ class Drain:
             return [], InboxStatus.PARKED, "healthd failed on it; see the log"
 
     def _apply(self, connection: Connection, workspace: str, event: Event, now: datetime) -> list[Change]:
+        if event.failures:
+            profile = event.profile or ""
+            changes, taken = self.engine.posts_failed(
+                connection, workspace, event.failures, now, profile, event.event_id
+            )
+            for platform, kind in taken:
+                self.metrics.post_failures.labels(workspace, platform_label(platform), kind).inc()
+                if kind == Meant.SEVERAL:
+                    self._to_look_at.add(workspace)
+            return changes
         if event.observation is None:
             return []
         return self.engine.apply(connection, workspace, [event.observation], now, event.profile or "")

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import structlog
 from structlog.typing import EventDict, Processor
 
-_TOKENS = re.compile(r"(?i)\b(bearer\s+|basic\s+|sqk_(?:live|test)_|whsec_|xox[a-z]-|xapp-)[A-Za-z0-9._~+/=-]+")
+_TOKENS = re.compile(r"(?i)\b(bearer\s+|basic\s+|sqk_(?:live|test)_|whsec_|xox[a-z]-|xapp-|hdt_)[A-Za-z0-9._~+/=-]+")
 _LINK = re.compile(r"(/r/)[A-Za-z0-9_.~%-]{8,}")
 # Of an address in the web only the host stays: a path or a query may open something, and what stands before an @ may
 # be a password. Other schemes may carry a key in place of the host.

@@ -24,8 +24,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
-from healthd.core.model import Lane, NoticeStatus, State, platform_label
-from healthd.store import accounts, contacts, inbox, incidents, notices, profiles, storms, troubles
+from healthd.core.model import Cause, Lane, NoticeKind, NoticeStatus, Resolution, State, platform_label
+from healthd.store import accounts, contacts, inbox, incidents, notices, profiles, storms, subscriptions, troubles
+from healthd.store.incidents import STEPS, Step
 from healthd.store.notices import HOLDS
 
 # Each counter and histogram would bring a second series that says when it began; nothing of ours reads it.
@@ -64,6 +65,11 @@ AT_SCRAPE = _gauges(
     ("healthd_accounts_paused", "Accounts whose posting is paused, in any state.", ("workspace", "platform")),
     ("healthd_incidents_open", "Incidents that wait for a repair.", ("workspace",)),
     (
+        "healthd_incidents_open_for_long",
+        "Incidents that have been open for longer than this, of accounts that nobody has muted.",
+        ("workspace", "longer_than"),
+    ),
+    (
         "healthd_sweep_last_success_timestamp_seconds",
         "When the last sweep over everything succeeded; the oldest of a workspace's profiles.",
         ("workspace",),
@@ -81,8 +87,13 @@ AT_SCRAPE = _gauges(
         ("status",),
     ),
     (
+        "healthd_outbox_retrying",
+        "Notices that could not be handed over at least once, and are tried again.",
+        ("channel",),
+    ),
+    (
         "healthd_notices_held",
-        "Notices kept back: paused accounts, a storm, accounts that break again and again (chronic), nobody to tell.",
+        "Notices kept back, by what: paused or muted accounts, storms, accounts that break time and again, nobody.",
         ("by",),
     ),
     (
@@ -93,6 +104,11 @@ AT_SCRAPE = _gauges(
     (
         "healthd_incidents_nobody_told",
         "Open incidents of which nobody could be told: no recipient, or none that messages reach.",
+        ("workspace",),
+    ),
+    (
+        "healthd_webhook_subscription_ok",
+        "1 while nothing is wrong with the webhook that the provider is to call, as of the last look; else 0.",
         ("workspace",),
     ),
     ("healthd_bad_addresses", "Addresses that are not written to any more, since messages come back.", ("channel",)),
@@ -117,15 +133,18 @@ class Snapshot:
     at: datetime
     accounts: list[tuple[str, str, State, bool, int]] = field(default_factory=list)
     incidents: list[tuple[str, int]] = field(default_factory=list)
+    open_for_long: list[tuple[str, str, int]] = field(default_factory=list)
     scopes: list[profiles.Scope] = field(default_factory=list)
     troubles: list[troubles.Trouble] = field(default_factory=list)
     inbox: Mapping[str, int] = field(default_factory=dict)
     outbox: Mapping[str, int] = field(default_factory=dict)
     outbox_age: timedelta = timedelta(0)
+    retrying: Mapping[str, int] = field(default_factory=dict)
     held: Mapping[str, int] = field(default_factory=dict)
     storms: list[storms.Storm] = field(default_factory=list)
     nobody_told: list[tuple[str, int]] = field(default_factory=list)
     bad_addresses: Mapping[str, int] = field(default_factory=dict)
+    webhooks: list[subscriptions.Looked] = field(default_factory=list)
 
 
 def take_snapshot(connection: Connection, now: datetime) -> Snapshot:
@@ -135,15 +154,18 @@ def take_snapshot(connection: Connection, now: datetime) -> Snapshot:
         at=now,
         accounts=accounts.counts(connection),
         incidents=incidents.open_counts(connection),
+        open_for_long=incidents.open_for_long(connection, now),
         scopes=profiles.scopes(connection),
         troubles=troubles.current(connection),
         inbox=inbox.counts(connection),
         outbox=waiting,
         outbox_age=age,
+        retrying=notices.retrying(connection),
         held=notices.held(connection),
         storms=storms.all_current(connection),
         nobody_told=notices.unreached(connection),
         bad_addresses=contacts.bad_counts(connection),
+        webhooks=subscriptions.everywhere(connection),
     )
 
 
@@ -189,10 +211,14 @@ class _StoreCollector(Collector):
             for state, number in states.items():
                 by_state.add_metric((workspace, platform, state), number)
         is_open = _gauge("healthd_incidents_open")
+        for_long = _gauge("healthd_incidents_open_for_long")
         open_in = dict(seen.incidents)
+        older = {(workspace, span): number for workspace, span, number in seen.open_for_long}
         for workspace in {scope.workspace for scope in seen.scopes} | set(open_in):
             is_open.add_metric((workspace,), open_in.get(workspace, 0))
-        yield from (by_state, by_pause, is_open)
+            for span in incidents.LONG:
+                for_long.add_metric((workspace, span), older.get((workspace, span), 0))
+        yield from (by_state, by_pause, is_open, for_long)
 
     def _freshness(self, seen: Snapshot) -> Iterator[Metric]:
         bulk = _gauge("healthd_sweep_last_success_timestamp_seconds")
@@ -204,7 +230,10 @@ class _StoreCollector(Collector):
         trouble = _gauge("healthd_api_trouble")
         for workspace, kind in sorted({(found.workspace, found.kind) for found in seen.troubles}):
             trouble.add_metric((workspace, kind), 1)
-        yield from (bulk, inventory, trouble)
+        webhook = _gauge("healthd_webhook_subscription_ok")
+        for looked in seen.webhooks:
+            webhook.add_metric((looked.workspace,), not looked.problem)
+        yield from (bulk, inventory, trouble, webhook)
 
     def _queues(self, seen: Snapshot) -> Iterator[Metric]:
         stored = _gauge("healthd_inbox_webhooks")
@@ -215,7 +244,10 @@ class _StoreCollector(Collector):
             waiting.add_metric((stage,), seen.outbox.get(stage, 0))
         age = _gauge("healthd_outbox_oldest_due_seconds")
         age.add_metric((), seen.outbox_age.total_seconds())
-        yield from (stored, waiting, age)
+        retrying = _gauge("healthd_outbox_retrying")
+        for channel, number in sorted(seen.retrying.items()):
+            retrying.add_metric((channel,), number)
+        yield from (stored, waiting, age, retrying)
 
     def _withheld(self, seen: Snapshot) -> Iterator[Metric]:
         held = _gauge("healthd_notices_held")
@@ -262,6 +294,7 @@ class Metrics:
 
         ProcessCollector(registry=registry)
         self.described = list(AT_SCRAPE.values())
+        self._begun: set[tuple[str, str]] = set()
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             self.described.append(Described(name, "gauge", text, labels))
@@ -288,6 +321,14 @@ class Metrics:
         self.incidents_resolved = counter(
             "healthd_incidents_resolved_total", "Incidents ended.", "workspace", "platform", "how"
         )
+        self.repair_steps = counter(
+            "healthd_repair_steps_total",
+            "Incidents that came so far for the first time: told (a message handed over), opened (the page shown, to a "
+            "person or a robot), minted (a provider's link given).",
+            "workspace",
+            "platform",
+            "step",
+        )
         self.time_to_detect = histogram(
             "healthd_time_to_detect_seconds",
             "From the break, by the provider's clock, to the incident.",
@@ -306,6 +347,9 @@ class Metrics:
         )
         self.api_seconds = histogram(
             "healthd_api_request_seconds", "How long the provider took to answer.", _FAST, "workspace", "endpoint"
+        )
+        self.sweep_interval = gauge(
+            "healthd_sweep_interval_seconds", "How often a sweep over everything is due; 0 where none is made."
         )
         self.sweeps = counter("healthd_sweeps_total", "Sweeps over everything.", "workspace", "outcome")
         self.sweep_seconds = histogram(
@@ -327,10 +371,26 @@ class Metrics:
         )
         self.webhooks = counter("healthd_webhooks_total", "Webhook requests by answer.", "workspace", "outcome")
         self.webhook_events = counter("healthd_webhook_events_total", "Authentic events.", "workspace", "event")
+        self.webhooks_read_back = counter(
+            "healthd_webhooks_read_back_total",
+            "Webhooks that were read from the provider's log since they could not be delivered.",
+            "workspace",
+            "status",
+        )
+        self.webhook_repairs = counter(
+            "healthd_webhook_repairs_total", "Times the webhook was repaired without a person.", "workspace", "what"
+        )
         self.webhook_seconds = histogram(
             "healthd_webhook_ack_seconds", "From the request's last byte to the answer, its commit included.", _FAST
         )
 
+        self.post_failures = counter(
+            "healthd_post_failures_total",
+            "Posts that could not be published, by what that says of the account.",
+            "workspace",
+            "platform",
+            "class",
+        )
         self.notices = counter("healthd_notices_total", "Attempts to hand a notice over.", "channel", "kind", "outcome")
         self.bounce_reports = counter(
             "healthd_bounce_reports_total", "Reports of mail that came back, by answer.", "source", "outcome"
@@ -349,14 +409,47 @@ class Metrics:
         self.link_pages = counter("healthd_link_pages_total", "Reconnect pages shown, robots included.", "state")
         self.link_mints = counter("healthd_link_mints_total", "Presses of the reconnect button.", "outcome")
         self.link_refused = counter("healthd_link_refused_total", "Requests to reconnect pages refused.", "reason")
-        self.jobs_failed = counter("healthd_jobs_failed_total", "Background jobs that ended in an error.", "job")
+        self.sign_ins = counter(
+            "healthd_sign_ins_total",
+            "Sign-ins to the private listener by a token or by OIDC, and what was refused there, wrong bearer tokens "
+            "included.",
+            "outcome",
+        )
+        self.jobs_failed = counter("healthd_jobs_failed_total", "Background jobs that ended in an error.", "task")
 
     def watch_allowances(self, readings: Callable[[], Mapping[str, AllowanceReading]]) -> None:
         self._store.allowances = readings
 
+    def _begin_at_zero(self, places: set[tuple[str, str]]) -> None:
+        """Prometheus sees how a series grows, and not that it was born: the first incident would be missed."""
+        for workspace, platform in places - self._begun:
+            for cause in Cause:
+                self.incidents_opened.labels(workspace, platform, cause)
+            for how in Resolution:
+                self.incidents_resolved.labels(workspace, platform, how)
+            for step in STEPS:
+                self.repair_steps.labels(workspace, platform, step)
+            self.time_to_repair.labels(platform)
+        self._begun |= places
+
+    def came_so_far(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            self.repair_steps.labels(step.workspace, platform_label(step.platform), step.name).inc()
+
+    def begin(self, workspaces: Iterable[str], channels: Iterable[str]) -> None:
+        """What alerts ask of these begins at zero."""
+        for workspace in workspaces:
+            self.webhooks.labels(workspace, "accepted")
+        for channel in channels:
+            self.time_to_notify.labels(channel)
+            for kind in NoticeKind:
+                self.notices.labels(channel, kind, NoticeStatus.DEAD)
+
     def exposition(self, snapshot: Snapshot | None, *, writable: bool = True) -> bytes:
         """The text that Prometheus reads; without a snapshot what the process itself knows."""
         self._store.snapshot = snapshot
+        if snapshot is not None:
+            self._begin_at_zero({(seen[0], platform_label(seen[1])) for seen in snapshot.accounts})
         self.store_up.set(snapshot is not None and writable)
         return generate_latest(self.registry)
 

@@ -11,8 +11,8 @@ import asyncio
 import random
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -20,6 +20,7 @@ from functools import partial
 import structlog
 from sqlalchemy import Connection
 
+from healthd import tracing
 from healthd.channels.base import (
     LINK,
     LONGEST,
@@ -36,7 +37,7 @@ from healthd.channels.base import (
     StormNotice,
     TroubleNotice,
 )
-from healthd.core import cadence
+from healthd.core import cadence, machine
 from healthd.core.cadence import Cadence, Drop, Hold, Send, Situation
 from healthd.core.contacts import Contact
 from healthd.core.model import (
@@ -56,10 +57,10 @@ from healthd.links import Links
 from healthd.metrics import Metrics
 from healthd.providers.base import Provider, ProviderError
 from healthd.resolver import Answer, Question, Resolver, ResolverUnavailable
-from healthd.store import contacts, decisions, incidents, notices, profiles, storms, troubles
+from healthd.store import contacts, decisions, incidents, notices, post_failures, profiles, storms, troubles
 from healthd.store.accounts import StoredAccount
 from healthd.store.database import Store, StoreUnavailable
-from healthd.store.incidents import Incident
+from healthd.store.incidents import Incident, Step
 from healthd.store.notices import Batch, Holding, StoredNotice
 from healthd.store.storms import Storm
 from healthd.store.troubles import Trouble
@@ -85,6 +86,8 @@ NEEDS_LINK = frozenset({NoticeKind.OPENED, NoticeKind.REMINDER, NoticeKind.ESCAL
 OF_AN_API = frozenset({NoticeKind.TROUBLE, NoticeKind.TROUBLE_OVER})
 OF_A_STORM = frozenset({NoticeKind.STORM, NoticeKind.STORM_OVER})
 BAD_ADDRESS = "what is sent to this address comes back"
+NO_CONTACT = "its recipient is no longer on record"
+LATER = frozenset({NoticeKind.REMINDER, NoticeKind.ESCALATED})
 EVENTS = {NoticeKind.REMINDER: "incident.reminded", NoticeKind.ESCALATED: "incident.escalated"}
 """What machines hear of once it has been sent."""
 
@@ -92,7 +95,7 @@ EVENTS = {NoticeKind.REMINDER: "incident.reminded", NoticeKind.ESCALATED: "incid
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a notice is about, as it stands now. ``first`` began the conversation in which it stands; ``unreachable``:
-    what is sent to its recipient comes back.
+    what is sent to its recipient comes back, or they were taken out of the contacts.
     """
 
     notice: StoredNotice
@@ -103,6 +106,7 @@ class Facts:
     profile: profiles.Scope | None
     repairs: tuple[datetime, ...] = ()
     unreachable: bool = False
+    failed_posts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,8 @@ class Outbox:
     by_hand: str = ""
     longest_rest: timedelta = timedelta(seconds=1)
     """How soon a notice is seen that another process (a command) wrote; our own are seen at once."""
+    publish: Callable[[Collection[int]], None] = lambda _: None
+    """Told the ids of the accounts whose notices have come to something."""
 
     def __post_init__(self) -> None:
         self._wake = asyncio.Event()
@@ -245,7 +251,8 @@ class Outbox:
         """One message, whatever happens to it: what healthd itself fails on is tried again like a refusal."""
         try:
             async with asyncio.timeout(HAND_OVER.total_seconds()):
-                await self._one(batch)
+                with _traced(batch):
+                    await self._one(batch)
         except StoreUnavailable as error:
             # The lease ends by itself, and the notices come again under the same identity.
             log.warning("outbox.store_unavailable", notice=batch.leader.id, reason=str(error))
@@ -426,8 +433,8 @@ class Outbox:
     def _look_up(self, connection: Connection, batch: Batch, now: datetime) -> list[Facts]:
         contact = _contact(connection, batch.leader)
         may_hear_at = contact.hours.opens_at(now) if contact is not None else None
-        unreachable = bool(contacts.bad_among(connection, [batch.leader.target]))
-        return [self._facts(connection, notice, now, may_hear_at, unreachable=unreachable) for notice in batch.notices]
+        bad = bool(contacts.bad_among(connection, [batch.leader.target]))
+        return [self._facts(connection, notice, now, may_hear_at, bad_address=bad) for notice in batch.notices]
 
     def _below(self, notice: StoredNotice) -> str:
         least = self.severities.get(notice.target.channel, Severity.INFO)
@@ -442,9 +449,11 @@ class Outbox:
         now: datetime,
         may_hear_at: datetime | None,
         *,
-        unreachable: bool,
+        bad_address: bool,
     ) -> Facts:
         account = _account_of(connection, notice)
+        first = _first(connection, notice, (NoticeKind.OPENED, NoticeKind.ESCALATED))
+        unreachable = BAD_ADDRESS if bad_address else NO_CONTACT if _is_let_go(connection, first or notice) else ""
         incident = incident_of(connection, notice)
         scope = profiles.get(connection, account.account.workspace, account.profile)
         storm = storms.get(connection, incident.storm_id) if incident is not None and incident.storm_id else None
@@ -455,17 +464,18 @@ class Outbox:
             paused=(account.account.paused and account.auto_paused_at is None)
             or (scope is not None and not scope.active),
             storm=storm is not None and storm.ended_at is None,
-            unwanted=BAD_ADDRESS if unreachable else self._below(notice),
+            unwanted=unreachable or self._below(notice),
             acknowledged_until=incident.acknowledged_until if incident else None,
             snoozed_until=incident.snoozed_until if incident else None,
+            muted_until=account.muted_until,
             may_hear_at=may_hear_at,
             turn_at=self._turn_at(Case(connection, account, now), notice)
             if notice.kind is NoticeKind.ESCALATED
             else None,
         )
-        first = _first(connection, notice, (NoticeKind.OPENED, NoticeKind.ESCALATED))
         repairs = self._repairs(connection, account) if notice.kind is NoticeKind.CHRONIC else ()
-        return Facts(notice, account, incident, first, situation, scope, repairs, unreachable)
+        failed = _failed_posts(connection, incident, now)
+        return Facts(notice, account, incident, first, situation, scope, repairs, bool(unreachable), failed)
 
     def _turn_at(self, case: Case, notice: StoredNotice) -> datetime | None:
         """When the notice's level of the chain has its turn: those before it may have heard late, after a pause or a
@@ -568,7 +578,8 @@ class Outbox:
     async def _render(
         self, channel: Channel, sent: Sequence[StoredNotice], message: Message, first: StoredNotice | None
     ) -> Content:
-        content = channel.render(message)
+        with tracing.span("notice.render", kind=sent[0].kind, channel=sent[0].target.channel):
+            content = channel.render(message)
         await self.store.run(_keep, sent, content, self.now(), first)
         return content
 
@@ -642,7 +653,7 @@ class Outbox:
                     dated = None if notice.may_have_arrived else verdict.until
                     mine = notices.settle(
                         connection, [notice], outcome, reason=reason, due_at=verdict.until, created_at=dated,
-                        ungroup=True,
+                        holding=Holding("muted") if reason == cadence.MUTED else None, ungroup=True,
                     )  # fmt: skip
                 case Drop():
                     outcome, reason = NoticeStatus.DROPPED, verdict.reason
@@ -711,9 +722,11 @@ class Outbox:
     async def _sent(self, ready: Ready, receipt: Receipt, began: datetime) -> None:
         now = self.now()
         leader = ready.leader.notice
-        if not await self.store.run(self._record, ready, receipt, began, now):
+        steps = await self.store.run(self._record, ready, receipt, began, now)
+        if steps is None:
             log.warning("notice.lease_lost", notice=leader.id)
             return
+        self.metrics.came_so_far(steps)
         for one in ready.facts:
             self._count(one.notice, NoticeStatus.SENT)
             if one.notice.kind is NoticeKind.OPENED and one.incident is not None:
@@ -724,16 +737,19 @@ class Outbox:
             incident=leader.incident_id, accounts=len(ready.facts),
         )  # fmt: skip
 
-    def _record(self, connection: Connection, ready: Ready, receipt: Receipt, began: datetime, now: datetime) -> bool:
+    def _record(
+        self, connection: Connection, ready: Ready, receipt: Receipt, began: datetime, now: datetime
+    ) -> list[Step] | None:
         """One transaction: it is sent, and what follows from that for each of its accounts."""
         if not notices.settle(connection, ready.notices, NoticeStatus.SENT, receipt=receipt, sent_at=now):
-            return False
+            return None
         others = f", with {len(ready.facts) - 1} other(s) in one message" if len(ready.facts) > 1 else ""
         for one in ready.facts:
             why = f"{one.notice.why or 'told of the beginning'}{others}"
             decisions.note(connection, [decided(one.notice, "sent", why, now)])
             self._follow_up(connection, one, began, now)
-        return True
+        told = [one.incident.id for one in ready.facts if one.incident and one.notice.kind in TELLS_OF_TROUBLE]
+        return incidents.reached(connection, "told", told, now)
 
     def _follow_up(self, connection: Connection, one: Facts, began: datetime, now: datetime) -> None:
         notice = one.notice
@@ -758,6 +774,24 @@ class Outbox:
 
     def _count(self, notice: StoredNotice, outcome: str) -> None:
         self.metrics.notices.labels(notice.target.channel, notice.kind, outcome).inc()
+        tracing.outcome(outcome)
+        self.publish(() if notice.account_id is None else (notice.account_id,))
+
+
+def _traced(batch: Batch) -> AbstractContextManager[str | None]:
+    """The sending belongs to the trace that it follows from. What is due days later has a trace of its own, with a link
+    to that one; and so has what else goes out in the same message.
+    """
+    notice = batch.leader
+    followed = [one.trace for one in batch.notices if one.trace]
+    parent = notice.trace if notice.kind not in LATER else None
+    return tracing.span(
+        "notice.send",
+        kind=notice.kind,
+        channel=notice.target.channel,
+        parent=parent,
+        links=[trace for trace in followed if trace != parent],
+    )
 
 
 def _contact(connection: Connection, notice: StoredNotice) -> Contact | None:
@@ -779,6 +813,22 @@ def _account_of(connection: Connection, notice: StoredNotice) -> StoredAccount:
     if account is None:
         raise LookupError(f"notice {notice.id} is about an account that is not in the store")
     return account
+
+
+def _is_let_go(connection: Connection, first: StoredNotice) -> bool:
+    """Whether its recipient was taken out of the contacts since their conversation began."""
+    if first.incident_id is None or first.kind not in TELLS_OF_TROUBLE:
+        return False
+    link = incidents.link(connection, incidents.link_id(first.id))
+    return link is not None and link.revoked_at is not None
+
+
+def _failed_posts(connection: Connection, incident: Incident | None, now: datetime) -> int:
+    """Posts that failed while the account was broken. The provider's clock may be a little ahead of ours."""
+    if incident is None:
+        return 0
+    until = incident.resolved_at or now + machine.CLOCKS_DIFFER
+    return post_failures.between(connection, incident.account_id, incident.broken_at, until)
 
 
 def _first(connection: Connection, notice: StoredNotice, kinds: Sequence[NoticeKind]) -> StoredNotice | None:
@@ -845,4 +895,5 @@ def _account_facts(one: Facts) -> AccountFacts:
         resolved_at=incident.resolved_at if incident else None,
         validity_days=account.validity_days,
         repaired_at=one.repairs,
+        failed_posts=one.failed_posts,
     )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Collection
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -28,9 +27,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from healthd.config import Settings
-    from healthd.dispatch import Case, Dispatch
+    from healthd.desk import Desk
     from healthd.store.accounts import StoredAccount
-    from healthd.store.incidents import Incident
+    from healthd.store.database import Store
 
 T = TypeVar("T")
 
@@ -51,6 +50,8 @@ def add_to(app: typer.Typer) -> None:
     app.command()(acknowledge)
     app.command()(snooze)
     app.command()(resume)
+    app.command()(mute)
+    app.command()(unmute)
     app.command()(bounce)
     app.command()(preview)
 
@@ -74,6 +75,7 @@ def contacts_import(
     """
     from healthd import contact_files, roster  # noqa: PLC0415
     from healthd.app import build_dispatch, utc_now  # noqa: PLC0415
+    from healthd.store.access import note_audit  # noqa: PLC0415
 
     settings = quietly(config)
     channels = settings.address_checks()
@@ -84,7 +86,11 @@ def contacts_import(
             connection, dispatch, content, utc_now(), channels=channels, workspaces=settings.workspaces,
             named=settings.named_contacts(), replace=replace, dry_run=dry_run,
         )  # fmt: skip
-        return list(changes.lines()), _on_record(connection) | {one.key for one in changes.added}
+        lines = list(changes.lines())
+        if lines and not dry_run:
+            names = ", ".join(file.name for file in files)
+            note_audit(connection, utc_now(), _who(), "import contacts", names, detail=f"{len(lines)} changes")
+        return lines, _on_record(connection) | {one.key for one in changes.added}
 
     try:
         content = [(str(file), file.read_bytes()) for file in files]
@@ -177,11 +183,13 @@ def contacts_trust(
 ) -> None:
     """Write to an address again that messages had come back from."""
     from healthd.core.model import Target  # noqa: PLC0415
-    from healthd.store import contacts as stored  # noqa: PLC0415
+    from healthd.desk import NotThere  # noqa: PLC0415
 
     settings = quietly(config)
-    if not with_store(settings, lambda store: store.run(stored.clear_bad, Target.parse(target))):
-        fail(f"✗ {target!r} is not among those that messages come back from", EXIT_NOT_FOUND)
+    try:
+        with_store(settings, lambda store: _desk(settings, store).trust_address(Target.parse(target), _who()))
+    except NotThere as error:
+        fail(f"✗ {error}", EXIT_NOT_FOUND)
     typer.echo(f"✓ {target} is written to again")
 
 
@@ -251,52 +259,64 @@ def storms_cancel(
 
 
 def _end_storm(words: str, config: Path | None, *, cancel: bool) -> None:
-    from healthd.app import build_dispatch, utc_now  # noqa: PLC0415
     from healthd.store import storms as stored  # noqa: PLC0415
 
-    settings = quietly(config)
-    dispatch, who, now = build_dispatch(settings), _who(), utc_now()
+    settings, who = quietly(config), _who()
 
-    def end(connection: Connection) -> list[str]:
-        ended = []
-        for one in stored.find(connection, words):
-            why = f"{'cancelled' if cancel else 'released'} by {who}"
-            touched = dispatch.end_storm(connection, one, why, now, who, cancel=cancel)
+    async def end(store: Store) -> list[str]:
+        desk, ended = _desk(settings, store), []
+        for one in await store.read(stored.find, words):
+            touched = await desk.end_storm(one.id, who, cancel=cancel)
             ended.append(f"✓ {one.id}: {touched} notice(s) {'withdrawn' if cancel else 'let go'}")
         return ended
 
-    ended = with_store(settings, lambda store: store.run(end))
+    ended = with_store(settings, end)
     if not ended:
         fail(f"✗ no storm that lasts is called {words!r}", EXIT_NOT_FOUND)
     typer.echo("\n".join(ended))
 
 
-def _with_incident(settings: Settings, words: str, act: Callable[[Dispatch, Case, Incident], T]) -> tuple[str, T]:
-    """Does something about the one account that is meant, and its open incident. Ends the command where there is none,
-    or where several are meant.
-    """
+def _desk(settings: Settings, store: Store) -> Desk:
+    """What a person at the command line may do with the store; the running daemon does what follows from it."""
     from healthd.app import build_dispatch, utc_now  # noqa: PLC0415
-    from healthd.dispatch import Case  # noqa: PLC0415
-    from healthd.store import accounts, incidents  # noqa: PLC0415
+    from healthd.desk import Desk  # noqa: PLC0415
 
-    dispatch = build_dispatch(settings)
+    return Desk(store, build_dispatch(settings), {}, None, utc_now, lambda _: None, lambda: None)
 
-    def inside(connection: Connection) -> tuple[str, T]:
-        found = {one: incidents.open_for(connection, one.id) for one in accounts.find(connection, words)}
-        broken = [(one, incident) for one, incident in found.items() if incident is not None]
-        if not found:
-            raise LookupError(f"no account is called {words!r}")
-        if not broken:
-            raise LookupError(f"{_name(next(iter(found)))} is not broken")
-        if len(broken) > 1:
-            raise LookupError(f"several broken accounts are meant: {', '.join(_name(one) for one, _ in broken[:10])}")
-        [(stored, incident)] = broken
-        return _name(stored), act(dispatch, Case(connection, stored, utc_now()), incident)
+
+def _with_account(
+    settings: Settings, words: str, act: Callable[[Desk, int], Awaitable[T]], *, broken: bool = True
+) -> tuple[str, T]:
+    """Does something about the one account that is meant, of several the one that is broken. Ends the command where
+    there is none, or where several are meant.
+    """
+    from healthd.desk import NotNow  # noqa: PLC0415
+
+    async def inside(store: Store) -> tuple[str, T]:
+        stored = await store.read(_meant, words, broken=broken)
+        return _name(stored), await act(_desk(settings, store), stored.id)
 
     try:
-        return with_store(settings, lambda store: store.run(inside))
+        return with_store(settings, inside)
     except LookupError as error:
         fail(f"✗ {error}", EXIT_NOT_FOUND)
+    except NotNow as error:
+        fail(f"✗ {error}", EXIT_CONFIG)
+
+
+def _meant(connection: Connection, words: str, *, broken: bool) -> StoredAccount:
+    from healthd.store import accounts, incidents  # noqa: PLC0415
+
+    found = accounts.find(connection, words)
+    if not found:
+        raise LookupError(f"no account is called {words!r}")
+    wanted = [one for one in found if incidents.open_for(connection, one.id) is not None] if broken else found
+    if not wanted:
+        raise LookupError(f"{_name(found[0])} is not broken")
+    if len(wanted) > 1:
+        kind = "broken accounts" if broken else "accounts"
+        raise LookupError(f"several {kind} are meant: {', '.join(map(_name, wanted[:10]))}")
+    return wanted[0]
 
 
 def _name(stored: StoredAccount) -> str:
@@ -306,10 +326,7 @@ def _name(stored: StoredAccount) -> str:
 @notices.command("release")
 def notices_release(account: Account, config: Config = None) -> None:
     """Let go what is held of a broken account, whatever holds it."""
-    settings = quietly(config)
-    name, released = _with_incident(
-        settings, account, lambda dispatch, case, incident: dispatch.release(case, incident, _who())
-    )
+    name, released = _with_account(quietly(config), account, lambda desk, number: desk.release(number, _who()))
     typer.echo(f"✓ {name}: {released} notice(s) let go")
 
 
@@ -318,50 +335,54 @@ def acknowledge(account: Account, config: Config = None) -> None:
 
     Nobody else is asked, either, until it is repaired, or for as long as notices.acknowledge_for says.
     """
-    settings = quietly(config)
-    name, until = _with_incident(
-        settings, account, lambda dispatch, case, incident: dispatch.acknowledge(case, incident, _who())
-    )
+    name, until = _with_account(quietly(config), account, lambda desk, number: desk.acknowledge(number, _who()))
     typer.echo(f"✓ {name}: no reminders until {_moment(until)}, or until it is repaired")
 
 
-def snooze(
-    account: Account,
-    span: Annotated[str, typer.Argument(help="For how long, such as 8h, 2d, 1w.")],
-    config: Config = None,
-) -> None:
+Span = Annotated[str, typer.Argument(help="For how long, such as 8h, 2d, 1w.")]
+
+
+def snooze(account: Account, span: Span, config: Config = None) -> None:
     """Send no reminders about a broken account for a while.
 
     Nobody else is asked meanwhile, either.
     """
-    from healthd.app import utc_now  # noqa: PLC0415
-    from healthd.core.duration import parse_duration  # noqa: PLC0415
-
-    settings = quietly(config)
-    try:
-        length = parse_duration(span)
-    except ValueError as error:
-        fail(f"✗ {error}", EXIT_CONFIG)
-    until = utc_now() + min(length, timedelta(days=365))
-
-    def act(dispatch: Dispatch, case: Case, incident: Incident) -> bool:
-        dispatch.snooze(case, incident, until, _who())
-        return True
-
-    name, _ = _with_incident(settings, account, act)
+    settings, end = quietly(config), _end_of(span)
+    name, until = _with_account(settings, account, lambda desk, number: desk.snooze(number, end, _who()))
     typer.echo(f"✓ {name}: no reminders until {_moment(until)}, or until it is repaired")
 
 
 def resume(account: Account, config: Config = None) -> None:
     """Take an acknowledgement or a snooze back: reminders go on."""
-    settings = quietly(config)
-
-    def act(dispatch: Dispatch, case: Case, incident: Incident) -> bool:
-        dispatch.resume(case, incident, _who())
-        return True
-
-    name, _ = _with_incident(settings, account, act)
+    name, _ = _with_account(quietly(config), account, lambda desk, number: desk.resume(number, _who()))
     typer.echo(f"✓ {name}: reminders go on")
+
+
+def mute(account: Account, span: Span, config: Config = None) -> None:
+    """Tell nobody of an account for a while, broken or not.
+
+    What is still true when that ends is told then.
+    """
+    settings, end = quietly(config), _end_of(span)
+    name, until = _with_account(settings, account, lambda desk, number: desk.mute(number, end, _who()), broken=False)
+    typer.echo(f"✓ {name}: nobody is told of it until {_moment(until)}")
+
+
+def unmute(account: Account, config: Config = None) -> None:
+    """Tell people of an account again."""
+    name, _ = _with_account(quietly(config), account, lambda desk, number: desk.unmute(number, _who()), broken=False)
+    typer.echo(f"✓ {name}: people are told of it again")
+
+
+def _end_of(span: str) -> datetime:
+    from healthd.app import utc_now  # noqa: PLC0415
+    from healthd.core.duration import parse_duration  # noqa: PLC0415
+    from healthd.desk import LONGEST_QUIET  # noqa: PLC0415
+
+    try:
+        return utc_now() + min(parse_duration(span), LONGEST_QUIET)
+    except ValueError as error:
+        fail(f"✗ {error}", EXIT_CONFIG)
 
 
 def _moment(at: datetime) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -25,6 +25,8 @@ class Reporter:
     metrics: Metrics
     wake_prober: Callable[[str], None]
     wake_outbox: Callable[[], None]
+    publish: Callable[[Collection[int]], None] = lambda _: None
+    """Told the ids of the accounts that look otherwise than before."""
 
     def heard(self, changes: Sequence[Change]) -> None:
         for change in changes:
@@ -40,6 +42,8 @@ class Reporter:
                 self.wake_prober(change.workspace)
             if change.notices:
                 self.wake_outbox()
+        if seen := {one.account_id for one in changes if one.moved or one.notices or one.storm or one.confirmed}:
+            self.publish(seen)
 
     def _tell(self, change: Change) -> None:
         # The first look at a million healthy accounts is no news of any of them.

@@ -48,7 +48,7 @@ def take_in(
         contacts.put(connection, changes.put, FILE, now)
         contacts.assign(connection, changes.assigned, FILE, now)
         for key in changes.removed:
-            contacts.remove(connection, key)
+            contacts.remove(connection, key, now)
         for owned in changes.owners_removed:
             contacts.unassign(connection, *owned.place)
         dispatch.try_again(connection, now)

@@ -21,6 +21,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 from sqlalchemy import Connection
 
+from healthd import tracing
 from healthd.core.cadence import Cadence, retry_at
 from healthd.core.model import BROKEN, Lane, Observation, Signal, Source, State
 from healthd.engine import Change, Engine
@@ -42,6 +43,7 @@ from healthd.providers.base import (
     Unprocessable,
 )
 from healthd.providers.breaker import Breaker
+from healthd.self_care import SelfCare
 from healthd.store import accounts, housekeeping, pauses, profiles, storms
 from healthd.store.accounts import Known, Probe
 from healthd.store.database import Store, StoreUnavailable
@@ -70,7 +72,7 @@ TOLD_AT_ONCE = 50
 """Changes that are told before the event loop gets its turn."""
 STANDS_IN_THE_WAY = (Unauthorized, PaymentRequired, MissingScope, Unavailable, RateLimited)
 """Errors that are about the workspace or the API, not about the one account asked for."""
-QUESTIONS = ("bulk", "list", "health", "profiles", "mint", "pause")
+QUESTIONS = ("bulk", "list", "health", "profiles", "mint", "pause", "webhooks")
 """What an API is asked for."""
 STILL_BROKEN = frozenset({Signal.BAD_TOKEN, Signal.ERROR})
 """What a sweep's row says of an account that posting to is to be paused."""
@@ -146,6 +148,8 @@ class Sweep:
     heard: Callable[[Sequence[Change]], None]
     has_mail: Callable[[], None] = lambda: None
     """Told when notices were written that come from no change."""
+    care: SelfCare | None = None
+    """Looks after the webhooks."""
 
     def __post_init__(self) -> None:
         self._scheduler = AsyncIOScheduler(timezone=UTC)
@@ -164,6 +168,7 @@ class Sweep:
             self._spawn(self._keep_probing(workspace, URGENT))
             self._spawn(self._keep_probing(workspace, (Lane.ROTATION,)))
             self._spawn(self._keep_posting(workspace))
+            self._spawn(self._keep_webhook(workspace))
         self._spawn(self._keep_time())
         self._every(timedelta(hours=1), "housekeeping", self._keep_house)
         self._every(timedelta(minutes=5), "allowances", self.watch_allowances)
@@ -577,6 +582,36 @@ class Sweep:
         tell = log.info if outcome == "ok" else log.warning
         tell(event, workspace=wanted.workspace, account_id=turn.ref, platform=turn.platform, reason=reason)
 
+    async def _keep_webhook(self, workspace: Workspace) -> None:
+        """Looks after the webhook for as long as the daemon runs, where it is ours to look after."""
+        if self.care is None:
+            return
+        if workspace.name in self.care.addresses:
+            await self._keep_at("webhook", workspace, partial(self.look_after_webhook, workspace), self._stopping)
+            return
+        with suppress(StoreUnavailable):
+            await self.care.leave(workspace.name)
+            await self.note_trouble_over(workspace.name, "webhooks")
+
+    async def look_after_webhook(self, workspace: Workspace) -> float:
+        """Looks after the webhook if it is time. Returns for how many seconds nothing more is to be done."""
+        if self.care is None:
+            return 0.0
+        pause = workspace.breaker.opens_until - asyncio.get_running_loop().time()
+        rest = max(self.care.rest(workspace.name), pause)
+        if rest > 0:
+            return rest
+        try:
+            await self.care.look(workspace.name, workspace.provider)
+        except ProviderError as error:
+            if isinstance(error, STANDS_IN_THE_WAY):
+                await self._note_failure(workspace, error, "webhooks")
+            else:
+                await self.note_trouble(workspace.name, error, "webhooks")
+        else:
+            await self._note_success(workspace, "webhooks")
+        return max(self.care.rest(workspace.name), SHORTEST_REST)
+
     async def _keep_time(self) -> None:
         """Ends each suspicion when its time has run out, and judges each storm when it is due."""
         deadlines: Sequence[tuple[str, Callable[[Connection], datetime | None], Callable[[], Awaitable[Any]]]] = (
@@ -618,6 +653,10 @@ class Sweep:
         return len(due)
 
     async def _probe_now(self, workspace: Workspace, probe: Probe) -> None:
+        with tracing.span("account.probe", workspace=workspace.name, parent=tracing.carried(probe.account_id)):
+            await self._probe(workspace, probe)
+
+    async def _probe(self, workspace: Workspace, probe: Probe) -> None:
         seen = await self._ask(workspace, probe)
         if seen is not None:
             self.heard(await self.store.run(self.engine.apply, workspace.name, [seen], self.now()))

@@ -18,12 +18,13 @@ from healthd.core.model import NoticeStatus, State, Target
 from healthd.core.routing import Level, Route, Routing
 from healthd.dispatch import Case
 from healthd.engine import Engine
-from healthd.store import accounts, contacts, decisions, incidents, notices
+from healthd.store import accounts, contacts, decisions, incidents, notices, post_failures
 from healthd.store.accounts import StoredAccount
 from healthd.store.contacts import BadAddress, StoredContact
 from healthd.store.decisions import Decision
 from healthd.store.incidents import Incident
 from healthd.store.notices import StoredNotice
+from healthd.store.post_failures import FailedPost
 from healthd.store.storms import Storm
 
 COLOURS = {
@@ -128,6 +129,7 @@ class Story:
     notices: list[StoredNotice]
     decisions: list[Decision]
     mints: list[Row[Any]]
+    failed_posts: list[FailedPost]
 
     def moments(self) -> list[tuple[datetime, str, str]]:
         """``(when, what, detail)``, oldest first; what happened at the same moment in the order of cause and effect."""
@@ -139,6 +141,10 @@ class Story:
             moved = f"{row.before} → {row.after}" if row.before != row.after else f"stays {row.after}"
             note = f" ({row.note})" if row.note else ""
             yield row.recorded_at, f"{row.source} said {row.signal}", f"{moved}{note}"
+        for failed in self.failed_posts:
+            says = ": ".join(filter(None, (failed.code, failed.message))) or "no reason was given"
+            # The provider's clock tells whole seconds: one of them may have begun before the account was first seen.
+            yield max(failed.at, self.stored.first_seen_at), f"post {failed.post} failed", says
         for incident in self.incidents:
             word = "" if incident.confirmed_at else ", unconfirmed"
             yield incident.opened_at, "incident opened", f"{incident.cause}{word}, {incident.id}"
@@ -184,18 +190,21 @@ class Story:
 
 def stories(connection: Connection, words: str, engine: Engine, now: datetime) -> list[Story]:
     """The stories of the accounts that a person means by these words."""
-    return [
-        Story(
-            stored,
-            engine.dispatch.plan(Case(connection, stored, now)),
-            incidents.history_of(connection, stored.id),
-            incidents.of_account(connection, stored.id),
-            notices.of_account(connection, stored.id),
-            decisions.of_account(connection, stored.id),
-            incidents.mints_of_account(connection, stored.id),
-        )
-        for stored in accounts.find(connection, words)
-    ]
+    return [story(connection, stored, engine, now) for stored in accounts.find(connection, words)]
+
+
+def story(connection: Connection, stored: StoredAccount, engine: Engine, now: datetime) -> Story:
+    """The newest of what is on record of one account."""
+    return Story(
+        stored,
+        engine.dispatch.plan(Case(connection, stored, now)),
+        incidents.history_of(connection, stored.id),
+        incidents.of_account(connection, stored.id),
+        notices.of_account(connection, stored.id),
+        decisions.of_account(connection, stored.id),
+        incidents.mints_of_account(connection, stored.id),
+        post_failures.of_account(connection, stored.id),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,23 +257,25 @@ class DryRun:
 
 def dry_runs(connection: Connection, words: str, engine: Engine, now: datetime) -> list[DryRun]:
     """What would happen to the accounts that a person means by these words."""
-    found = []
-    for stored in accounts.find(connection, words):
-        case = Case(connection, stored, now)
-        plan = engine.dispatch.plan(case)
-        everybody = [one for level in plan for one in level.recipients]
-        known = contacts.directory(connection, {one.contact for one in everybody if one.contact}).contacts
-        bad = contacts.bad_among(connection, [one.target for one in everybody])
-        _, labels = engine.dispatch.owners(case)
-        found.append(DryRun(stored, plan, dict(labels), dict(known), bad, now))
-    return found
+    return [dry_run(connection, stored, engine, now) for stored in accounts.find(connection, words)]
+
+
+def dry_run(connection: Connection, stored: StoredAccount, engine: Engine, now: datetime) -> DryRun:
+    """What would happen if this account broke now."""
+    case = Case(connection, stored, now)
+    plan = engine.dispatch.plan(case)
+    everybody = [one for level in plan for one in level.recipients]
+    known = contacts.directory(connection, {one.contact for one in everybody if one.contact}).contacts
+    bad = contacts.bad_among(connection, [one.target for one in everybody])
+    _, labels = engine.dispatch.owners(case)
+    return DryRun(stored, plan, dict(labels), dict(known), bad, now)
 
 
 def routes_tree(routing: Routing) -> Tree:
     """The routes in order, as they are asked."""
     tree = Tree(Text("an account breaks"))
     for number, route in enumerate(routing.routes, 1):
-        branch = tree.add(Text(f"route {number}: {_matchers(route)}", style="bold"))
+        branch = tree.add(Text(f"route {number}: {matchers(route)}", style="bold"))
         for step in route.steps():
             when = f"after {in_words(step.after)}" if step.after else "at once"
             branch.add(Text(f"{when}: {', '.join(target.key for target in step.to)}"))
@@ -276,7 +287,8 @@ def routes_tree(routing: Routing) -> Tree:
     return tree
 
 
-def _matchers(route: Route) -> str:
+def matchers(route: Route) -> str:
+    """``"platform is youtube or gmb"``: which accounts the route is for."""
     named = (
         ("workspace", route.workspace), ("platform", route.platform), ("account", route.account),
         ("profile", route.profile),

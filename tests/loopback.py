@@ -93,8 +93,10 @@ _PORTS = itertools.cycle(range(12_000, 32_000))
 
 @cache
 def _begin_elsewhere() -> None:
-    """Each process at another place of the range, so that several do not meet."""
-    next(itertools.islice(_PORTS, os.getpid() * 97 % 20_000, None))
+    """Each process at another place of the range, so that several do not meet; the suite's workers far apart."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    place = int(worker) * 2_500 if worker else os.getpid() * 97
+    next(itertools.islice(_PORTS, place % 20_000, None))
 
 
 def free_port() -> int:

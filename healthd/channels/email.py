@@ -21,7 +21,6 @@ from healthd.channels.wording import Wording, plain
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
-    from email.policy import EmailPolicy
 
     import aiosmtplib
 
@@ -213,9 +212,11 @@ def compose(settings: EmailSettings, delivery: Delivery, recipient: str) -> byte
     from email.headerregistry import Address  # noqa: PLC0415
     from email.message import EmailMessage  # noqa: PLC0415
 
+    from healthd.channels.mail_headers import mail_policy  # noqa: PLC0415
+
     content, link = delivery.content, delivery.link
     name, sender = parse_mailbox(settings.sender)
-    message = EmailMessage(policy=_policy())
+    message = EmailMessage(policy=mail_policy())
     message["From"] = Address(name, addr_spec=sender)
     message["To"] = Address(addr_spec=recipient)
     if settings.reply_to is not None:
@@ -235,17 +236,6 @@ def compose(settings: EmailSettings, delivery: Delivery, recipient: str) -> byte
     data = message.as_bytes()
     _expect_headers(data, message)
     return data
-
-
-def _policy() -> EmailPolicy[EmailMessage]:
-    """The standard's, but ids of other messages are never folded or encoded: a client could not match them then."""
-    from email.headerregistry import HeaderRegistry, MessageIDHeader  # noqa: PLC0415
-    from email.policy import SMTP  # noqa: PLC0415
-
-    headers = HeaderRegistry()
-    for name in ("in-reply-to", "references"):
-        headers.map_to_type(name, MessageIDHeader)  # type: ignore[arg-type]
-    return SMTP.clone(header_factory=headers)
 
 
 def _message_id(notice_id: str, settings: EmailSettings) -> str:

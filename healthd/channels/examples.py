@@ -82,6 +82,11 @@ _TROUBLE = TroubleNotice(
     remedy="Put a valid API key into this workspace's api_key; healthd picks it up at the next start.",
     since=BROKEN_AT, created_at=BROKEN_AT, request_id="req_7c1f",
 )  # fmt: skip
+_NO_WEBHOOK = replace(
+    _TROUBLE, trouble="webhook_missing", question="subscription", request_id=None,
+    what="the provider has no webhook that leads to https://healthd.example.com/webhooks/acme",
+    remedy="Run `healthd webhook register`, which makes one and shows its secret.",
+)  # fmt: skip
 _STORM = StormNotice(
     id="e" * 24, kind=NoticeKind.STORM, target=_TARGET, workspace="acme", platform="facebook", broken=412,
     accounts=1250, window=timedelta(minutes=10), longest=timedelta(hours=1), since=BROKEN_AT, created_at=BROKEN_AT,
@@ -146,6 +151,9 @@ _OPERATORS = (
     Example("trouble-unknown", "trouble of a new kind", replace(_TROUBLE, trouble="new", question="", request_id=None)),
     Example("trouble-over", "trouble is over", replace(
         _TROUBLE, kind=NoticeKind.TROUBLE_OVER, ended_at=BROKEN_AT + timedelta(hours=2))),
+    Example("webhook", "trouble with the webhook", _NO_WEBHOOK),
+    Example("webhook-over", "trouble with the webhook is over", replace(
+        _NO_WEBHOOK, kind=NoticeKind.TROUBLE_OVER, ended_at=BROKEN_AT + timedelta(hours=2))),
     Example("storm", "a storm", _STORM),
     Example("storm-over", "a storm abated", _STORM_OVER),
     Example("storm-recovered", "a storm: all recovered",

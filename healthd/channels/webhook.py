@@ -60,7 +60,7 @@ TYPES: Mapping[NoticeKind, str] = {
     NoticeKind.STORM: "workspace.storm",
     NoticeKind.STORM_OVER: "workspace.storm_over",
 }
-"""The types of a notice that a route sends to a webhook as it would to a person."""
+"""The types of what people are told, in the words of a machine."""
 
 HAS_LINK = frozenset({"incident.opened", "incident.reminded", "incident.escalated"})
 

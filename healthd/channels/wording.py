@@ -486,7 +486,8 @@ class _Chronic(_About):
 
 _TROUBLE_KINDS = frozenset({
     "unauthorized", "payment_required", "forbidden", "forbidden_link", "unprocessable", "rate_limited", "starved",
-    "unavailable", "bad_answer",
+    "unavailable", "bad_answer", "webhook_missing", "webhook_wrong_url", "webhook_wrong_events", "webhook_failing",
+    "webhook_paused", "webhook_several", "webhook_forbidden",
 })  # fmt: skip
 
 
@@ -502,7 +503,9 @@ class _Trouble(_Telling):
         span = (over or message.created_at) - message.since
         facts = {**self._base_facts(), "remedy": message.remedy, "span": self.book.span(span)}
         facts["trouble"] = self.book.say(f"trouble_{kind}", facts)
-        says = self._say("trouble" if over is None else "trouble_over", facts)
+        # Without its webhook a workspace is still looked after, which the other troubles do not let healthd do.
+        about = "webhook" if kind.startswith("webhook_") else "trouble"
+        says = self._say(about if over is None else f"{about}_over", facts)
         if over is None:
             says["todo"] = self.book.say(f"remedy_{kind}", facts)
         return self._made(

@@ -10,6 +10,7 @@ from healthd.core.model import GOOD_NEWS, NoticeKind
 
 RETRY_FIRST = timedelta(seconds=10)
 RETRY_MOST = timedelta(hours=1)
+MUTED = "muted by a person"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Situation:
     unwanted: str = ""
     acknowledged_until: datetime | None = None
     snoozed_until: datetime | None = None
+    muted_until: datetime | None = None
     may_hear_at: datetime | None = None
     turn_at: datetime | None = None
     """When its level of the chain is told, counted from the moment at which the level before it heard."""
@@ -98,6 +100,7 @@ def verdict(kind: NoticeKind, now: datetime, facts: Situation) -> Send | Hold | 
     if kind not in GOOD_NEWS and (facts.paused or facts.storm):
         return Hold("account is paused" if facts.paused else "many accounts of the platform broke at once")
     waits = (
+        (kind not in GOOD_NEWS, facts.muted_until, MUTED),
         (kind in NAGS, _taken_on_until(facts), "somebody has taken it on"),
         (kind is NoticeKind.ESCALATED, facts.turn_at, "those before it in the chain have time still"),
         (True, facts.may_hear_at, "quiet hours of its recipient"),
@@ -137,7 +140,10 @@ def is_chronic(repairs: int, policy: Cadence) -> bool:
     return 0 < policy.chronic_repairs <= repairs
 
 
-NEEDS_AN_OPERATOR = frozenset({"unauthorized", "payment_required", "forbidden", "forbidden_link", "unprocessable"})
+NEEDS_AN_OPERATOR = frozenset({
+    "unauthorized", "payment_required", "forbidden", "forbidden_link", "unprocessable",
+    "webhook_missing", "webhook_wrong_url", "webhook_paused", "webhook_forbidden",
+})  # fmt: skip
 """Kinds of trouble with an API that do not pass by themselves: they are told at once."""
 ENDED_BY_ANY_ANSWER = frozenset({"unauthorized", "payment_required", "starved"})
 """Kinds that stand in the way of every question; the others end when the question that met them is answered."""

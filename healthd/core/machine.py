@@ -90,6 +90,8 @@ ROWS: tuple[Row, ...] = (
     _row(_U, _sig.CONNECTED,       _U, Confirm()),
     _row(_U, _sig.GONE,            _R),
     _row(_U, _sig.CONFIRM_TIMEOUT, _U),
+    _row(_U, _sig.POST_FAILED,     _U, Confirm()),
+    _row(_U, _sig.UNANSWERED,      _U),
 
     _row(_H, _sig.OK,              _H),
     _row(_H, _sig.EXPIRING,        _X, Warn()),
@@ -101,6 +103,8 @@ ROWS: tuple[Row, ...] = (
     _row(_H, _sig.CONNECTED,       _H),
     _row(_H, _sig.GONE,            _R),
     _row(_H, _sig.CONFIRM_TIMEOUT, _H),
+    _row(_H, _sig.POST_FAILED,     _S, Confirm()),
+    _row(_H, _sig.UNANSWERED,      _H),
 
     _row(_X, _sig.OK,              _H),
     _row(_X, _sig.EXPIRING,        _X, Warn()),
@@ -112,6 +116,8 @@ ROWS: tuple[Row, ...] = (
     _row(_X, _sig.CONNECTED,       _X, Confirm()),
     _row(_X, _sig.GONE,            _R),
     _row(_X, _sig.CONFIRM_TIMEOUT, _X),
+    _row(_X, _sig.POST_FAILED,     _S, Confirm()),
+    _row(_X, _sig.UNANSWERED,      _X),
 
     _row(_S, _sig.OK,              _H),
     _row(_S, _sig.EXPIRING,        _X, Warn()),
@@ -123,6 +129,8 @@ ROWS: tuple[Row, ...] = (
     _row(_S, _sig.CONNECTED,       _S, Confirm()),
     _row(_S, _sig.GONE,            _R),
     _row(_S, _sig.CONFIRM_TIMEOUT, _E, OpenIncident(unconfirmed=True)),
+    _row(_S, _sig.POST_FAILED,     _S),
+    _row(_S, _sig.UNANSWERED,      _H),
 
     _row(_E, _sig.OK,              _H, _repaired, ProbeSiblings()),
     _row(_E, _sig.EXPIRING,        _X, _repaired, ProbeSiblings(), Warn()),
@@ -134,6 +142,8 @@ ROWS: tuple[Row, ...] = (
     _row(_E, _sig.CONNECTED,       _E, Confirm()),
     _row(_E, _sig.GONE,            _R, _removed),
     _row(_E, _sig.CONFIRM_TIMEOUT, _E),
+    _row(_E, _sig.POST_FAILED,     _E),
+    _row(_E, _sig.UNANSWERED,      _E),
 
     _row(_D, _sig.OK,              _H, _repaired, ProbeSiblings()),
     _row(_D, _sig.EXPIRING,        _X, _repaired, ProbeSiblings(), Warn()),
@@ -145,6 +155,8 @@ ROWS: tuple[Row, ...] = (
     _row(_D, _sig.CONNECTED,       _D, Confirm()),
     _row(_D, _sig.GONE,            _R, _removed),
     _row(_D, _sig.CONFIRM_TIMEOUT, _D),
+    _row(_D, _sig.POST_FAILED,     _D),
+    _row(_D, _sig.UNANSWERED,      _D),
 
     _row(_R, _sig.OK,              _R),
     _row(_R, _sig.EXPIRING,        _R),
@@ -156,6 +168,8 @@ ROWS: tuple[Row, ...] = (
     _row(_R, _sig.CONNECTED,       _U, Confirm()),
     _row(_R, _sig.GONE,            _R),
     _row(_R, _sig.CONFIRM_TIMEOUT, _R),
+    _row(_R, _sig.POST_FAILED,     _R),
+    _row(_R, _sig.UNANSWERED,      _R),
 )
 # fmt: on
 
@@ -199,7 +213,8 @@ def advance(account: Account, observation: Observation, policy: Policy, now: dat
     after = replace(
         account,
         state=step.state,
-        as_of=_newer(account.as_of, observation.at),
+        # Posts fail often, and say nothing of the account that a reading of the same moment could contradict.
+        as_of=account.as_of if signal is Signal.POST_FAILED and not changed else _newer(account.as_of, observation.at),
         changed_at=now if changed else account.changed_at,
         error_since=None if step.state is State.REMOVED else _error_since(account, signal, now),
     )
@@ -214,6 +229,8 @@ def advance(account: Account, observation: Observation, policy: Policy, now: dat
             suspicion=SUSPICIONS.get(signal) if suspected else None,
             confirm_by=now + policy.confirm_timeout if suspected else None,
         )
+    elif _on_a_posts_word(account) and signal in SUSPICIONS:
+        after = replace(after, suspicion=SUSPICIONS[signal], confirm_by=now + policy.confirm_timeout)
     effects = tuple(
         replace(effect, cause=account.suspicion or Cause.TOKEN)
         if isinstance(effect, OpenIncident) and effect.cause is None
@@ -239,8 +256,12 @@ def _stale(account: Account, observation: Observation, now: datetime) -> bool:
 
 
 def weigh(account: Account, observation: Observation, policy: Policy, now: datetime) -> Signal:
-    """What a reading amounts to for *this* account: errors must last, and *expiring* must be earned."""
+    """What an observation amounts to for *this* account: errors must last, *expiring* must be earned, and a failed post
+    is worth a question, but nobody is told of trouble on its word.
+    """
     signal = observation.signal
+    if signal is Signal.CONFIRM_TIMEOUT and _on_a_posts_word(account):
+        return Signal.UNANSWERED
     if signal is Signal.ERROR and account.state is State.SUSPECT and account.suspicion is Cause.CONNECTION:
         return Signal.BAD_CONNECTION  # an event said *disconnected*, and the reading agrees: two witnesses are enough
     if signal is Signal.ERROR and account.error_since is not None:
@@ -250,6 +271,11 @@ def weigh(account: Account, observation: Observation, policy: Policy, now: datet
         if is_expiring(observation.validity_days, account.refresh_floor, lifetime, policy.expiring_days):
             return Signal.EXPIRING
     return signal
+
+
+def _on_a_posts_word(account: Account) -> bool:
+    """Whether nothing but a failed post speaks against the account."""
+    return account.state is State.SUSPECT and account.suspicion is None
 
 
 def is_expiring(validity_days: int, refresh_floor: int | None, lifetime: Lifetime, expiring_days: int) -> bool:

@@ -65,6 +65,10 @@ class Signal(StrEnum):
     CONNECTED = "connected"
     GONE = "gone"
     CONFIRM_TIMEOUT = "confirm_timeout"
+    POST_FAILED = "post_failed"
+    """A post failed with an error that speaks of the grant, and only this account can be meant."""
+    UNANSWERED = "unanswered"
+    """``CONFIRM_TIMEOUT`` for a suspicion that rests on a failed post alone: that is not enough to tell anybody."""
 
 
 class Source(StrEnum):

@@ -289,7 +289,7 @@ def _announce(scene: Stage) -> None:
     console.print()
     console.print(f"[bold]inbox[/]     {scene.url('inbox')}  what people get: mail and Slack")
     console.print(f"[bold]sandbox[/]   {scene.url('sandbox')}  the provider: break accounts, let its API fail")
-    console.print(f"[bold]healthd[/]   {scene.url('admin')}/metrics  what Prometheus sees")
+    console.print(f"[bold]healthd[/]   {scene.url('admin')}  the operator's pages; /metrics is what Prometheus sees")
     console.print(f"[dim]settings, database and logs are in {scene.folder}[/]")
     console.print()
 
@@ -317,6 +317,7 @@ async def _by_hand(the_play: Play) -> None:
         await perform(the_play, (first_look, heard, found, said_five_times))
         console.print()
         console.print(f"Now you: open the inbox, {the_play.scene.url('inbox')}, and follow the links in it.")
+        console.print(f"See who was told and what became of it on the operator's pages, {the_play.scene.url('admin')}.")
         console.print(f"Break more in the sandbox; its key is sqk_test_{WORKSPACE}. Ctrl-C ends the demo.")
         await interrupted.wait()
         console.print("ending…")

@@ -6,13 +6,17 @@ the account asked for is a ``ProviderError``, and those change no account's stat
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Protocol
+from enum import StrEnum
+from typing import ClassVar, Literal, Protocol
+
+from pydantic import SecretStr
 
 from healthd.core.model import Lane, Listed, Observation, Profile
+from healthd.core.post_failures import PostFailure
 
 
 class ProviderError(Exception):
@@ -145,12 +149,89 @@ class BulkHealth:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An authentic webhook. ``observation`` is ``None`` for events that say nothing of an account's health."""
+    """An authentic webhook. ``observation`` is ``None`` for events that say nothing of an account's health.
+    ``failures`` are posts that could not be published; it is not said for which accounts.
+    """
 
     name: str
     event_id: str
     observation: Observation | None
     profile: str | None = None
+    failures: tuple[PostFailure, ...] = ()
+
+
+class SubscriptionStatus(StrEnum):
+    ACTIVE = "active"
+    PAUSED = "paused"
+    """A person has paused it."""
+    FAILING = "failing"
+    """The provider has, since too many deliveries failed."""
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A webhook that the provider is to call."""
+
+    ref: str
+    url: str
+    events: tuple[str, ...]
+    status: SubscriptionStatus
+    triggered_at: datetime | None = None
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriptions:
+    """All of a workspace's, and the events that one may subscribe to (none: the provider did not say)."""
+
+    rows: tuple[Subscription, ...]
+    catalogue: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class NewSubscription:
+    """With the secret that its deliveries are signed with, which is told once."""
+
+    subscription: Subscription
+    secret: SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of a test: the answer's code, ``None`` where nobody answered, and the beginning of its body."""
+
+    delivered: bool
+    event_id: str
+    code: int | None
+    said: str
+
+
+class DeliveryStatus(StrEnum):
+    PENDING = "pending"
+    """It failed, and is tried again."""
+    DEAD_LETTER = "dead_letter"
+    """It failed, and is not tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One webhook in the provider's log. ``body`` is empty where the log does not hold it."""
+
+    event_id: str
+    event: str
+    created_at: datetime
+    body: bytes
+    code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deliveries:
+    """A page of the log, the newest first; ``total`` counts all pages."""
+
+    rows: tuple[Delivery, ...]
+    total: int
+    is_last: bool
 
 
 class Provider(Protocol):
@@ -182,6 +263,28 @@ class Provider(Protocol):
 
     async def identity(self) -> str:
         """Whose key this is, for a person to recognise."""
+
+    async def webhooks(self) -> Subscriptions: ...
+
+    async def create_webhook(self, url: str, events: Sequence[str]) -> NewSubscription: ...
+
+    async def update_webhook(
+        self,
+        ref: str,
+        *,
+        url: str | None = None,
+        events: Sequence[str] | None = None,
+        status: Literal["active", "paused"] | None = None,
+    ) -> Subscription: ...
+
+    async def delete_webhook(self, ref: str) -> None: ...
+
+    async def test_webhook(self, ref: str) -> Trial:
+        """Has one ``webhook.test`` sent, whatever the subscription's status, and says what came back."""
+
+    async def deliveries(
+        self, status: DeliveryStatus, *, event: str | None = None, webhook: str | None = None, page: int = 1
+    ) -> Deliveries: ...
 
     def session(self) -> AbstractAsyncContextManager[None]:
         """Opens and closes the connections."""

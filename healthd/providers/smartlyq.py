@@ -12,14 +12,17 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import Any
 
 import httpx2
 import orjson
 
+from healthd import tracing
 from healthd.core.model import Lane, Listed, Observation, Profile, Signal, Source
+from healthd.core.post_failures import PostFailure, without_secrets
 from healthd.core.text import clean
 from healthd.providers.allowance import Allowance
 from healthd.providers.base import (
@@ -39,6 +42,11 @@ from healthd.providers.base import (
     Unprocessable,
     WebhookRefused,
 )
+from healthd.providers.fields import REF
+from healthd.providers.fields import read_ref as _ref
+from healthd.providers.fields import read_text as _text
+from healthd.providers.fields import read_time as _time
+from healthd.providers.subscriptions import WebhookCalls
 
 OAUTH_HOSTS: Mapping[str, tuple[str, ...]] = {
     "facebook": ("www.facebook.com", "m.facebook.com"),
@@ -79,7 +87,6 @@ _LONGEST_PAUSE = 3600.0
 _SIGNATURE = b"x-smartlyq-signature"
 _TIMESTAMP = re.compile(rb"[0-9]{1,12}")
 _EVENT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
-_REF = re.compile(r"[0-9]{1,20}", re.ASCII)
 _WORD = re.compile(r"[A-Z][A-Z0-9_]{0,59}|[a-z]{1,30}:[a-z]{1,30}", re.ASCII)
 _PLATFORM = re.compile(r"[a-z0-9_-]{1,40}", re.ASCII)
 _HTTPS_LINK = re.compile(r"https://([A-Za-z0-9.-]{1,253})(?:[/?#][\x21\x22-\x5b\x5d-\x7e]*)?")
@@ -101,6 +108,10 @@ EVENT_SIGNALS = {
     "account.disconnected": Signal.DISCONNECTED,
     "account.connected": Signal.CONNECTED,
 }
+
+POST_EVENTS = frozenset({"post.failed", "post.partial"})
+MOST_PLATFORMS = 64
+"""Outcomes of one post that are read."""
 
 READING_SIGNALS: Mapping[tuple[str, bool | None], Signal] = {
     # No single field is believed against another: the published example contradicts itself in one row.
@@ -129,7 +140,7 @@ class _Answer:
     asked_at: datetime
 
 
-class SmartlyQ:
+class SmartlyQ(WebhookCalls):
     """One workspace at SmartlyQ. ``observe(endpoint, outcome, seconds)`` is told of every call."""
 
     def __init__(
@@ -218,10 +229,12 @@ class SmartlyQ:
         if not isinstance(envelope, dict) or not isinstance(envelope.get("event"), str):
             raise UnparsedWebhook("the envelope names no event")
         event_id, name = self.event_id(body), envelope["event"]
-        signal = EVENT_SIGNALS.get(name)
+        signal, data = EVENT_SIGNALS.get(name), envelope.get("data")
+        if name in POST_EVENTS and isinstance(data, dict):
+            failures = _post_failures(data, _event_time(envelope.get("created_at"), received_at))
+            return Event(name, event_id, None, _ref(data.get("profile_id")), failures)
         if signal is None:
             return Event(clean(name), event_id, None)
-        data = envelope.get("data")
         if not isinstance(data, dict):
             raise UnparsedWebhook("its data is no object")
         ref = _ref(data.get("account_id"))
@@ -285,7 +298,8 @@ class SmartlyQ:
     async def mint(self, ref: str, profile: str | None) -> str:
         """A fresh single-use link. Never retried by itself: each call kills the link of the one before."""
         path = f"/social/accounts/{_in_path(ref)}/reconnect-url"
-        data, meta, _ = await self._get(path, "mint", Lane.CLICK, profile, tries=1)
+        with tracing.span("link.mint", workspace=self.workspace):
+            data, meta, _ = await self._get(path, "mint", Lane.CLICK, profile, tries=1)
         link = data.get("reconnect_url") if isinstance(data, dict) else None
         if not is_allowed_link(link, self._allowed_hosts):
             raise ForbiddenLink(
@@ -341,8 +355,28 @@ class SmartlyQ:
             except Unavailable:
                 if attempt == tries:
                     raise
-            await asyncio.sleep(0.25 * 2**attempt * self._rng.uniform(0.5, 1.0))
+            await self._pause(attempt)
         raise AssertionError  # unreachable: the last attempt returns or raises
+
+    async def _change(
+        self, method: str, path: str, endpoint: str, body: Mapping[str, object] | None = None, *, once: str = ""
+    ) -> tuple[Any, dict[str, Any], datetime]:
+        """A call that changes something. It is repeated only under a key, ``once``, that makes that harmless."""
+        headers = {"x-idempotency-key": once} if once else {}
+        content = b"" if body is None else orjson.dumps(body)
+        for attempt in range(1, TRIES + 1 if once else 2):
+            try:
+                return await self._call(
+                    method, path, endpoint, Lane.CONFIRM, most=SMALL_ANSWER, content=content, headers=headers
+                )
+            except Unavailable:
+                if not once or attempt == TRIES:
+                    raise
+            await self._pause(attempt)
+        raise AssertionError  # unreachable: the last attempt returns or raises
+
+    async def _pause(self, attempt: int) -> None:
+        await asyncio.sleep(0.25 * 2**attempt * self._rng.uniform(0.5, 1.0))
 
     async def _call(
         self,
@@ -353,6 +387,8 @@ class SmartlyQ:
         profile: str | None = None,
         *,
         most: int = SMALL_ANSWER,
+        content: bytes = b"",
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> tuple[Any, dict[str, Any], datetime]:
         """One call, in its turn and within the time allowed. Raises one of the ``ProviderError`` kinds."""
         await self._allowance.take(lane)
@@ -360,7 +396,8 @@ class SmartlyQ:
         started = loop.time()
         outcome = "cancelled"
         try:
-            answer = await self._exchange(method, path, profile, most)
+            with tracing.span("provider.call", workspace=self.workspace, kind=endpoint):
+                answer = await self._exchange(method, path, profile, most, content, headers)
             self._learn(answer)
             result = await _understand(answer)
             outcome = "ok"
@@ -373,18 +410,24 @@ class SmartlyQ:
             self._observe(endpoint, outcome, loop.time() - started)
         return *result, answer.asked_at
 
-    async def _exchange(self, method: str, path: str, profile: str | None, most: int) -> _Answer:
+    async def _exchange(
+        self, method: str, path: str, profile: str | None, most: int, content: bytes, more: Mapping[str, str]
+    ) -> _Answer:
         """The bytes of an answer. The client's own time-outs are per read, so a dripping peer never meets them: the
         deadline here is for the whole exchange.
         """
         if self._client is None:
             raise RuntimeError("the provider's session is not open")
         asked_at = self._now()
-        headers = {"x-profile-id": profile} if profile else {}
+        headers = {**more, **({"x-profile-id": profile} if profile else {})}
+        if content:
+            headers["content-type"] = "application/json"
         try:
             async with (
                 asyncio.timeout(self._timeout),
-                self._client.stream(method, self._base_url + path, headers=headers) as response,
+                self._client.stream(
+                    method, self._base_url + path, headers=headers, content=content or None
+                ) as response,
             ):
                 body = await _limited(response, most)
                 return _Answer(response.status_code, response.headers, body, asked_at)
@@ -645,6 +688,30 @@ def _reading(
     )
 
 
+def _post_failures(data: dict[str, Any], at: datetime) -> tuple[PostFailure, ...]:
+    """What failed of a post; rows that cannot be read are left out, and of a platform's several the first counts."""
+    post, rows = _ref(data.get("post_id")), data.get("platforms")
+    if post is None or not isinstance(rows, list):
+        return ()
+    found: dict[str, PostFailure] = {}
+    for row in rows[:MOST_PLATFORMS]:
+        platform = _platform(row.get("platform")) if isinstance(row, dict) and row.get("success") is False else None
+        if platform is None:
+            continue
+        error = row.get("error") if isinstance(row.get("error"), dict) else {}
+        message, retryable = error.get("message"), error.get("retryable")
+        failure = PostFailure(
+            post=post,
+            platform=platform,
+            code=_text(error.get("code"), 60) or "",
+            message=(_text(without_secrets(message[:2000]), 200) or "") if isinstance(message, str) else "",
+            retryable=retryable if isinstance(retryable, bool) else None,
+            at=at,
+        )
+        found.setdefault(platform, failure)
+    return tuple(found.values())
+
+
 def _listed(row: Any) -> Listed | None:
     if not isinstance(row, dict):
         return None
@@ -663,17 +730,8 @@ def _profile(row: Any) -> Profile | None:
     return Profile(ref, _text(row.get("name")) or ref, _text(row.get("external_id"), 128), active)
 
 
-def _ref(value: object) -> str | None:
-    """An id as text: a positive integer, or digits. Kept as text, since not every database holds 64 unsigned bits."""
-    if type(value) is int:
-        text = str(value) if 0 < value < 10**20 else ""
-    else:
-        text = value if isinstance(value, str) else ""
-    return text if _REF.fullmatch(text) and not text.startswith("0") else None
-
-
 def _in_path(ref: str) -> str:
-    if not _REF.fullmatch(ref):
+    if not REF.fullmatch(ref):
         raise ValueError("an account's id is digits")
     return ref
 
@@ -684,10 +742,6 @@ def _platform(value: object) -> str | None:
         return None
     word = value[:60].lower()
     return word if _PLATFORM.fullmatch(word) else "other"
-
-
-def _text(value: object, limit: int = 80) -> str | None:
-    return clean(value, limit) or None if isinstance(value, str) else None
 
 
 def _word(value: object) -> str | None:
@@ -714,13 +768,3 @@ def _in_seconds(at: datetime) -> datetime:
     fence off the very reading that confirms it.
     """
     return at.replace(microsecond=0)
-
-
-def _time(value: object) -> datetime | None:
-    if not isinstance(value, str) or len(value) > 40:
-        return None
-    try:
-        at = datetime.fromisoformat(value)
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None

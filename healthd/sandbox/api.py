@@ -6,7 +6,7 @@ import asyncio
 import re
 import secrets
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -225,10 +225,28 @@ class Api:
             "account_name": account.name,
         }
         data |= {"account_username": account.username} if event == "account.connected" else {"reason": reason}
-        if account.profile is not None:
-            profile = self.world.profiles[account.profile]
-            data |= {"profile_id": profile.id, "profile_workspace_id": profile.workspace_id}
-        return self.sender.emit(account.workspace, event, data, **more)
+        return self.sender.emit(account.workspace, event, data | self._where(account), **more)
+
+    def tell_of_post(
+        self, account: Account, post: int, error: dict[str, Any] | None, published: Sequence[str] = (), **more: Any
+    ) -> list[Delivery]:
+        """Sends the event of a post that failed here with ``error`` (``None``: it did not), and was ``published``
+        elsewhere. Like the real one it does not name the account.
+        """
+        here: dict[str, Any] = {"platform": account.platform, "success": error is None}
+        if error is not None:
+            here["error"] = error
+        rows = [here, *({"platform": platform, "success": True} for platform in published)]
+        status = "published" if error is None else "partially_published" if published else "failed"
+        event = {"published": "post.published", "partially_published": "post.partial", "failed": "post.failed"}[status]
+        data = {"post_id": post, "status": status, "platforms": rows}
+        return self.sender.emit(account.workspace, event, data | self._where(account), **more)
+
+    def _where(self, account: Account) -> dict[str, Any]:
+        if account.profile is None:
+            return {}
+        profile = self.world.profiles[account.profile]
+        return {"profile_id": profile.id, "profile_workspace_id": profile.workspace_id}
 
     async def connect(self, call: Call) -> Response:
         platform, body = call.request.path_params["platform"], await call.body()

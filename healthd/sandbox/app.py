@@ -19,6 +19,11 @@ from healthd.sandbox.pages import Pages
 from healthd.sandbox.sender import Sender
 from healthd.sandbox.world import World
 
+OF_ACCOUNTS = (
+    "account.token_expired", "account.disconnected", "account.connected", "post.failed", "post.partial", "key.revoked",
+)  # fmt: skip
+"""The events that say how an account, or the key to it, fares."""
+
 
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
@@ -70,8 +75,7 @@ class Sandbox:
             self.world.fill(name, options.accounts)
             if options.webhook_url:
                 url = options.webhook_url.replace("{workspace}", name)
-                events = ("account.token_expired", "account.disconnected", "account.connected")
-                self.sender.register(name, url, events, options.webhook_secret)
+                self.sender.register(name, url, OF_ACCOUNTS, options.webhook_secret)
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
@@ -35,6 +36,7 @@ class Control:
 
     def __init__(self, api: Api) -> None:
         self.api, self.world, self.sender, self.faults = api, api.world, api.sender, api.faults
+        self._posts = itertools.count(5001)
 
     def routes(self) -> list[Route]:
         # The last column names what may be asked for; None leaves that to the endpoint.
@@ -45,6 +47,8 @@ class Control:
              ("workspace", "platform", "name", "username", "profile", "count", "webhook")),
             ("GET", "/accounts/{id:int}", self.show_account, ()),
             ("PATCH", "/accounts/{id:int}", self.change_account, None),
+            ("POST", "/accounts/{id:int}/fail_post", self.fail_post,
+             ("post_id", "code", "message", "published", "event_id", "created_at", "delay", "duplicates")),
             ("POST", "/accounts/{id:int}/{what}", self.act, _TELLING),
             ("POST", "/expire", self.expire_many, ("count", "platform", "workspace", *_TELLING)),
             ("POST", "/platforms/{platform}/{way}", self.platform, _TELLING),
@@ -153,6 +157,23 @@ class Control:
         if event is not None and _flag(body, "webhook", default=True):
             self.api.tell(account, event, **how)
         return asdict(account)
+
+    async def fail_post(self, request: Request, body: Body) -> Any:
+        """``{post_id?, code?, message?, published?}``: a post for this account fails, and is published on the platforms
+        named, if any; the account stays as it is.
+        """
+        account, how = self._account(request), _how_to_tell(body, None)
+        post, published = _count(body, "post_id", next(self._posts)), body.get("published", [])
+        if not isinstance(published, list) or not all(isinstance(one, str) for one in published):
+            raise Refusal(422, "", "published must be a list of platforms")
+        del how["reason"]
+        error = {
+            "code": _text(body, "code") or "TOKEN_EXPIRED",
+            "message": _text(body, "message") or "The access token has expired.",
+            "retryable": False,
+        }
+        made = self.api.tell_of_post(account, post, error, published, **how)
+        return {"post_id": post, "deliveries": [delivery.id for delivery in made]}
 
     async def expire_many(self, _: Request, body: Body) -> Any:
         """``{count, platform?, workspace?, webhook?, …}``: that many healthy accounts at once."""

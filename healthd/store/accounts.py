@@ -40,6 +40,7 @@ class StoredAccount:
     clicked_at: datetime | None = None
     warned_deadline: datetime | None = None
     auto_paused_at: datetime | None = None
+    muted_until: datetime | None = None
     probe_at: datetime | None = None
     probe_lane: Lane = Lane.ROTATION
 
@@ -65,11 +66,12 @@ _CAUSES = {None: None} | {cause.value: cause for cause in Cause}
 _LANES = {lane.value: lane for lane in Lane}
 _MACHINE = tuple(Account.__dataclass_fields__)
 _BESIDE = tuple(name for name in StoredAccount.__dataclass_fields__ if name != "account")
-_STORED = select(*accounts.c[*_MACHINE, *_BESIDE])
+STORED = select(*accounts.c[*_MACHINE, *_BESIDE])
+"""Accounts as ``rows`` reads them: add what narrows it down."""
 
 
 def _stored(row: Sequence[Any]) -> StoredAccount:
-    """From a row of ``_STORED``, by position: these come by the thousand."""
+    """From a row of ``STORED``, by position: these come by the thousand."""
     workspace, ref, platform, state, paused, as_of, changed_at, suspicion, *figures = row[: len(_MACHINE)]
     account_id, *beside = row[len(_MACHINE) :]
     beside[-1] = _LANES[beside[-1]]
@@ -79,10 +81,16 @@ def _stored(row: Sequence[Any]) -> StoredAccount:
     return StoredAccount(account_id, machine, *beside)
 
 
-_BY_REF = _STORED.where(
+_BY_REF = STORED.where(
     accounts.c.workspace == bindparam("workspace"), accounts.c.ref.in_(bindparam("refs", expanding=True))
 )
-_BY_ID = _STORED.where(accounts.c.id == bindparam("row_id"))
+_BY_ID = STORED.where(accounts.c.id == bindparam("row_id"))
+_BY_IDS = STORED.where(accounts.c.id.in_(bindparam("row_ids", expanding=True)))
+
+
+def rows(connection: Connection, query: Select[Any]) -> list[StoredAccount]:
+    """What a query made of ``STORED`` finds."""
+    return [_stored(row) for row in connection.execute(query)]
 
 
 def load(connection: Connection, workspace: str, refs: Iterable[str]) -> dict[str, StoredAccount]:
@@ -100,21 +108,31 @@ def by_id(connection: Connection, account_id: int) -> StoredAccount | None:
     return None if row is None else _stored(row)
 
 
+def by_ids(connection: Connection, account_ids: Iterable[int]) -> dict[int, StoredAccount]:
+    """Those that there are, by id."""
+    found = {}
+    for chunk in chunked(dict.fromkeys(account_ids)):
+        for row in connection.execute(_BY_IDS, {"row_ids": chunk}).all():
+            stored = _stored(row)
+            found[stored.id] = stored
+    return found
+
+
 def find(connection: Connection, words: str, limit: int = 20) -> list[StoredAccount]:
     """Accounts that a person means by ``workspace/ref``, a ref, or a part of a name."""
     workspace, _, ref = words.rpartition("/")
     exact = and_(accounts.c.ref == ref, accounts.c.workspace == workspace) if workspace else accounts.c.ref == words
-    rows = connection.execute(_STORED.where(exact).limit(limit)).all()
+    rows = connection.execute(STORED.where(exact).limit(limit)).all()
     if not rows:
         named = or_(*(column.icontains(words, autoescape=True) for column in (accounts.c.name, accounts.c.username)))
-        rows = connection.execute(_STORED.where(named).order_by(accounts.c.id).limit(limit)).all()
+        rows = connection.execute(STORED.where(named).order_by(accounts.c.id).limit(limit)).all()
     return [_stored(row) for row in rows]
 
 
 def listing(
     connection: Connection, *, workspace: str | None, states: Sequence[State], platform: str | None, limit: int
 ) -> list[StoredAccount]:
-    query = _STORED.order_by(accounts.c.workspace, accounts.c.id).limit(limit)
+    query = STORED.order_by(accounts.c.workspace, accounts.c.id).limit(limit)
     if workspace:
         query = query.where(accounts.c.workspace == workspace)
     if states:
@@ -152,6 +170,14 @@ def write(connection: Connection, changed: Sequence[tuple[StoredAccount, StoredA
 
 
 _NEXT_ID = select(func.coalesce(func.max(accounts.c.id), 0) + 1)
+
+
+_MUTE = update(accounts).where(accounts.c.id == bindparam("row_id")).values(muted_until=bindparam("until"))
+
+
+def mute(connection: Connection, account_id: int, until: datetime | None) -> None:
+    """Nobody is told of the account until then; of one that is muted no longer they are."""
+    connection.execute(_MUTE, {"row_id": account_id, "until": until})
 
 
 def next_id(connection: Connection) -> int:
@@ -431,6 +457,7 @@ def as_json(stored: StoredAccount) -> dict[str, Any]:
         "profile": stored.profile or None,
         "name": stored.name,
         "username": stored.username,
+        "muted_until": stored.muted_until,
         "next_probe_at": stored.probe_at,
     }
     return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in facts.items()}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, or_, select, text
+from sqlalchemy import Connection, Row, Select, and_, bindparam, delete, func, or_, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.core.contacts import (
@@ -28,7 +28,7 @@ from healthd.core.contacts import (
 )
 from healthd.core.model import Target
 from healthd.core.owners import SCOPES, Assignment, Owned, Resolved, ResolvedLevel, assigned
-from healthd.store.schema import assignments, bad_addresses, contacts, resolved
+from healthd.store.schema import assignments, bad_addresses, contacts, links, notices, resolved
 
 T = TypeVar("T")
 
@@ -45,6 +45,20 @@ _ALL = select(contacts).order_by(contacts.c.key)
 _ONE = select(contacts).where(contacts.c.key == bindparam("wanted"))
 _THESE = select(contacts).where(contacts.c.key.in_(bindparam("wanted", expanding=True)))
 _FORGET = delete(contacts).where(contacts.c.key == bindparam("wanted"))
+_REVOKE = (
+    update(links)
+    .where(
+        links.c.target == bindparam("of_target"),
+        links.c.incident_id.in_(
+            select(notices.c.incident_id).where(
+                notices.c.channel == bindparam("of_channel"),
+                notices.c.address == bindparam("of_address"),
+                notices.c.contact == bindparam("of_key"),
+            )
+        ),
+    )
+    .values(revoked_at=bindparam("now"))
+)
 _INSERT = upsert(contacts)
 _PUT = _INSERT.on_conflict_do_update(
     index_elements=["key"], set_={name: _INSERT.excluded[name] for name in _CONTACT if name != "key"}
@@ -161,9 +175,20 @@ def replace(connection: Connection, given: Iterable[Contact], source: str, now: 
     put(connection, given, source, now)
 
 
-def remove(connection: Connection, key: str) -> bool:
-    """Whether there was such a contact. What names it still does, and reaches nobody there."""
-    return connection.execute(_FORGET, {"wanted": key}).rowcount > 0
+def remove(connection: Connection, key: str, now: datetime) -> bool:
+    """Whether there was such a contact. What names it still does, and reaches nobody there; the links that it was sent
+    open nothing any more, unless somebody else is reached at that address.
+    """
+    found = get(connection, key)
+    if found is None:
+        return False
+    connection.execute(_FORGET, {"wanted": key})
+    elsewhere = {target for one in all_contacts(connection) for target in one.contact.addresses}
+    for target in found.contact.addresses:
+        if target not in elsewhere:
+            about = {"of_key": key, "of_channel": target.channel, "of_address": target.address}
+            connection.execute(_REVOKE, about | {"of_target": target.key, "now": now})
+    return True
 
 
 def get(connection: Connection, key: str) -> StoredContact | None:
@@ -173,7 +198,12 @@ def get(connection: Connection, key: str) -> StoredContact | None:
 
 def all_contacts(connection: Connection) -> list[StoredContact]:
     """Everybody, by key."""
-    return [_stored(row) for row in connection.execute(_ALL)]
+    return contact_rows(connection, _ALL)
+
+
+def contact_rows(connection: Connection, query: Select[Any]) -> list[StoredContact]:
+    """What a query of whole contacts finds."""
+    return [_stored(row) for row in connection.execute(query)]
 
 
 def directory(connection: Connection, keys: Iterable[str]) -> Directory:
@@ -213,7 +243,21 @@ def unassign(connection: Connection, workspace: str, scope: str, ref: str) -> bo
 
 
 def all_assignments(connection: Connection) -> list[StoredAssignment]:
-    return [_stored_assignment(row) for row in connection.execute(_OWNED)]
+    return assignment_rows(connection, _OWNED)
+
+
+def assignment_rows(connection: Connection, query: Select[Any]) -> list[StoredAssignment]:
+    """What a query of whole records of owners finds."""
+    return [_stored_assignment(row) for row in connection.execute(query)]
+
+
+def owned_at(connection: Connection, place: tuple[str, str, str]) -> StoredAssignment | None:
+    """What is on record for exactly this workspace, scope and ref."""
+    workspace, scope, ref = place
+    query = select(assignments).where(
+        assignments.c.workspace == workspace, assignments.c.scope == scope, assignments.c.ref == ref
+    )
+    return next(iter(assignment_rows(connection, query)), None)
 
 
 def assignment(connection: Connection, workspace: str, platform: str, profile: str, account: str) -> Assignment:
@@ -283,9 +327,14 @@ def clear_bad(connection: Connection, target: Target) -> bool:
 
 def all_bad(connection: Connection) -> list[BadAddress]:
     """Addresses that reach nobody, the longest known first."""
+    return bad_rows(connection, _BAD)
+
+
+def bad_rows(connection: Connection, query: Select[Any]) -> list[BadAddress]:
+    """What a query of whole bad addresses finds."""
     return [
         BadAddress(Target(row.channel, row.address), row.since, row.reason, row.source)
-        for row in connection.execute(_BAD)
+        for row in connection.execute(query)
     ]
 
 

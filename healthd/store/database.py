@@ -10,6 +10,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -70,6 +71,7 @@ class Store:
     def __init__(self, url: str, *, busy_timeout: float = BUSY_TIMEOUT) -> None:
         self._writer = _Lane(sqlite_engine(url, busy_timeout=busy_timeout), "store-writer")
         self._reader = _Lane(sqlite_engine(url, readonly=True, busy_timeout=busy_timeout), "store-reader")
+        self._browser = _Lane(sqlite_engine(url, readonly=True, busy_timeout=busy_timeout), "store-browser")
 
     async def run(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``fn(connection, …)`` in a write transaction: committed when this returns, rolled back if it raises.
@@ -82,6 +84,10 @@ class Store:
         """``fn(connection, …)`` on a connection that cannot write, beside the writer. Raises as ``run`` does."""
         return await self._reader.run(lambda connection: fn(connection, *args, **kwargs))
 
+    async def browse(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As ``read``, for people who look around: a search through a million rows keeps nothing else waiting."""
+        return await self._browser.run(lambda connection: fn(connection, *args, **kwargs))
+
     @property
     def writable(self) -> bool:
         """Whether the latest transaction that wanted to write could."""
@@ -91,6 +97,7 @@ class Store:
         """Waits for what is under way, then closes the connections."""
         await self._writer.close()
         await self._reader.close()
+        await self._browser.close()
 
 
 class _Lane:
@@ -101,7 +108,7 @@ class _Lane:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     async def run(self, job: Callable[[Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, job)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, copy_context().run, self._transact, job)
 
     def _transact(self, job: Callable[[Connection], T]) -> T:
         try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 
 from healthd.store.schema import decisions
 
@@ -47,6 +47,19 @@ def of_account(connection: Connection, account_id: int, limit: int = 200) -> lis
     """The newest decisions about an account, oldest first."""
     rows = connection.execute(_OF_ACCOUNT, {"account": account_id, "most": limit}).all()
     return [Decision(*row) for row in reversed(rows)]
+
+
+_SAID = select(
+    exists().where(
+        decisions.c.account_id == bindparam("account"), decisions.c.what == bindparam("said"),
+        decisions.c.at > bindparam("since"),
+    )
+)  # fmt: skip
+
+
+def said_since(connection: Connection, account_id: int, what: str, since: datetime) -> bool:
+    """Whether such a decision about the account is younger than that."""
+    return bool(connection.execute(_SAID, {"account": account_id, "said": what, "since": since}).scalar())
 
 
 def prune(connection: Connection, before: datetime) -> int:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, text, update
 
-from healthd.store import contacts, decisions
+from healthd.store import access, answers, contacts, decisions, post_failures
 from healthd.store.inbox import InboxStatus
 from healthd.store.schema import WITH_BODY, history, inbox
 
@@ -28,4 +28,7 @@ def prune(connection: Connection, now: datetime) -> None:
     connection.execute(delete(inbox).where(inbox.c.received_at < now - KEEP_EVENT_IDS))
     connection.execute(delete(history).where(history.c.recorded_at < now - KEEP_HISTORY))
     decisions.prune(connection, now - KEEP_HISTORY)
+    post_failures.prune(connection, now - KEEP_HISTORY)
     contacts.prune(connection, now - KEEP_ANSWERS)
+    access.prune(connection, now, now - KEEP_HISTORY)
+    answers.prune(connection, now)

@@ -28,6 +28,7 @@ class Arrival:
     event_id: str
     body: bytes
     received_at: datetime
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Received:
     workspace: str
     body: bytes
     received_at: datetime
+    trace: str | None = None
 
 
 _INSERT = (
@@ -48,6 +50,7 @@ _INSERT = (
         body=bindparam("body"),
         received_at=bindparam("received_at"),
         status=literal(InboxStatus.NEW.value),
+        trace=bindparam("trace"),
     )
     .on_conflict_do_nothing(index_elements=["workspace", "event_id"])
 )
@@ -63,7 +66,13 @@ def store(connection: Connection, arrivals: Sequence[Arrival]) -> list[bool]:
     connection.execute(
         _INSERT,
         [
-            {"workspace": a.workspace, "event_id": a.event_id, "body": a.body, "received_at": a.received_at}
+            {
+                "workspace": a.workspace,
+                "event_id": a.event_id,
+                "body": a.body,
+                "received_at": a.received_at,
+                "trace": a.trace,
+            }
             for a in arrivals
         ],
     )
@@ -77,7 +86,7 @@ def store(connection: Connection, arrivals: Sequence[Arrival]) -> list[bool]:
 
 
 _WAITING = (
-    select(inbox.c.id, inbox.c.workspace, inbox.c.body, inbox.c.received_at)
+    select(inbox.c.id, inbox.c.workspace, inbox.c.body, inbox.c.received_at, inbox.c.trace)
     .where(text(UNSETTLED), inbox.c.status == InboxStatus.NEW)
     .order_by(inbox.c.id)
     .limit(bindparam("most"))
@@ -100,6 +109,12 @@ def counts(connection: Connection) -> dict[str, int]:
     """How many are waiting and how many are parked."""
     query = select(inbox.c.status, func.count()).where(text(UNSETTLED)).group_by(inbox.c.status)
     return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def received_at(connection: Connection, workspace: str, event_id: str) -> datetime | None:
+    """When this event reached us, if it did."""
+    query = select(inbox.c.received_at).where(inbox.c.workspace == workspace, inbox.c.event_id == event_id)
+    return connection.execute(query).scalar()
 
 
 def probe_write(connection: Connection) -> None:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, text, union, update
+from sqlalchemy import Connection, Row, Select, bindparam, case, func, insert, select, text, union, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.core.model import Cause, Observation, Resolution, State
-from healthd.store.accounts import CHUNK, StoredAccount
+from healthd.store.accounts import CHUNK, StoredAccount, chunked
 from healthd.store.schema import CONNECTIONS, OPEN, accounts, history, incidents, link_incidents, links, mints, notices
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
     """``confirmed_at`` is ``None`` while it stands on an event's word alone. Until ``acknowledged_until`` somebody has
-    taken it on, until ``snoozed_until`` nobody wants to be reminded.
+    taken it on, until ``snoozed_until`` nobody wants to be reminded. ``page_at``: when its page was shown first, to a
+    person or a robot.
     """
 
     id: str
@@ -36,6 +37,16 @@ class Incident:
     acknowledged_until: datetime | None = None
     acknowledged_by: str | None = None
     snoozed_until: datetime | None = None
+    page_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An incident that came so far for the first time."""
+
+    name: str
+    workspace: str
+    platform: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +69,9 @@ def _incident(row: Row[Any]) -> Incident:
     return replace(found, cause=Cause(found.cause), resolution=resolution)
 
 
-_BY_ID = select(*_COLUMNS).where(incidents.c.id == bindparam("wanted"))
+INCIDENTS = select(*_COLUMNS)
+"""Incidents as ``rows`` reads them: add what narrows it down."""
+_BY_ID = INCIDENTS.where(incidents.c.id == bindparam("wanted"))
 _OPEN_FOR = select(*_COLUMNS).where(incidents.c.account_id == bindparam("account"), text(OPEN))
 _CREATE = insert(incidents)
 _CONFIRM = (
@@ -71,6 +84,11 @@ _RESOLVE = (
     .where(incidents.c.id == bindparam("wanted"))
     .values(resolved_at=bindparam("now"), resolution=bindparam("how"))
 )
+
+
+def rows(connection: Connection, query: Select[Any]) -> list[Incident]:
+    """What a query made of ``INCIDENTS`` finds."""
+    return [_incident(row) for row in connection.execute(query)]
 
 
 def get(connection: Connection, incident_id: str) -> Incident | None:
@@ -180,6 +198,46 @@ def open_counts(connection: Connection) -> list[tuple[str, int]]:
         .group_by(incidents.c.workspace)
     )
     return [(row[0], row[1]) for row in connection.execute(query)]
+
+
+STEPS = {"told": "told_at", "opened": "page_at", "minted": "minted_at"}
+_REACHED = {
+    step: update(incidents)
+    .where(incidents.c.id.in_(bindparam("wanted", expanding=True)), incidents.c[column].is_(None))
+    .values({column: bindparam("now")})
+    .returning(incidents.c.workspace, incidents.c.platform)
+    for step, column in STEPS.items()
+}
+
+
+def reached(connection: Connection, step: str, wanted: Sequence[str], now: datetime) -> list[Step]:
+    """Notes that these incidents came to that step (one of ``STEPS``); those that had not before."""
+    return [
+        Step(step, *row)
+        for chunk in chunked(wanted, CHUNK)
+        for row in connection.execute(_REACHED[step], {"wanted": chunk, "now": now})
+    ]
+
+
+LONG = {"1d": timedelta(days=1), "3d": timedelta(days=3), "7d": timedelta(days=7), "30d": timedelta(days=30)}
+"""Spans after which a repair takes long, as a metric's label says them."""
+
+
+def open_for_long(connection: Connection, now: datetime) -> list[tuple[str, str, int]]:
+    """``(workspace, one of LONG, open incidents older than that)``, without accounts that are muted."""
+    # Muted accounts are few and have an index of their own; a look at each broken account would take much longer.
+    muted = select(accounts.c.id).where(accounts.c.muted_until.is_not(None), accounts.c.muted_until > now)
+    older = (func.sum(case((incidents.c.opened_at <= now - span, 1), else_=0)) for span in LONG.values())
+    query = (
+        select(incidents.c.workspace, *older)
+        .where(text(OPEN), incidents.c.opened_at <= now - min(LONG.values()), incidents.c.account_id.not_in(muted))
+        .group_by(incidents.c.workspace)
+    )
+    return [
+        (row[0], label, int(number))
+        for row in connection.execute(query)
+        for label, number in zip(LONG, row[1:], strict=True)
+    ]
 
 
 def history_line(
@@ -314,16 +372,8 @@ def record_mint(
         connection.execute(update(accounts).where(accounts.c.id == link.account_id).values(clicked_at=now))
 
 
-@dataclass(frozen=True, slots=True)
-class Mint:
-    """A press of the button, and through whose link it came."""
-
-    number: int
-    target: str
-
-
 _LATEST_MINT = (
-    select(mints.c.id, links.c.target)
+    select(links.c.target)
     .join(links, links.c.id == mints.c.link_id)
     .where(mints.c.account_id == bindparam("account"), mints.c.outcome == "minted", mints.c.at >= bindparam("since"))
     .order_by(mints.c.id.desc())
@@ -331,10 +381,9 @@ _LATEST_MINT = (
 )
 
 
-def latest_mint(connection: Connection, account_id: int, since: datetime) -> Mint | None:
-    """The newest press since then that led to a link of the provider's."""
-    row = connection.execute(_LATEST_MINT, {"account": account_id, "since": since}).first()
-    return None if row is None else Mint(row.id, row.target)
+def latest_mint(connection: Connection, account_id: int, since: datetime) -> str | None:
+    """Whose link the newest press since then came through that led to a link of the provider's."""
+    return connection.execute(_LATEST_MINT, {"account": account_id, "since": since}).scalar()
 
 
 def mints_since(connection: Connection, link_id: str, since: datetime) -> int:

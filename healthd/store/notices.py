@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, and_, bindparam, exists, func, null, or_, select, text, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, exists, func, null, or_, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from healthd import tracing
 from healthd.core.cadence import Cadence
 from healthd.core.model import TELLS_OF_TROUBLE, NoticeKind, NoticeStatus, Target
 from healthd.core.routing import Recipient
@@ -27,7 +28,7 @@ MOST_IN_ONE = 1000
 """Notices that one message may be about; whatever else is due makes the next."""
 
 
-HOLDS = ("paused", "storm", "chronic", "nobody")
+HOLDS = ("paused", "storm", "chronic", "nobody", "muted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class StoredNotice:
     group_id: str | None = None
     lease: str | None = None
     may_have_arrived: bool = False
+    trace: str | None = None
 
     @property
     def message_id(self) -> str:
@@ -150,6 +152,7 @@ def _notice(row: Row[Any]) -> StoredNotice:
         group_id=row.group_id,
         lease=row.lease,
         may_have_arrived=row.doubtful,
+        trace=row.trace,
     )
 
 
@@ -184,6 +187,7 @@ def _row(draft: Draft) -> dict[str, Any]:
         "created_at": draft.created_at,
         "due_at": draft.due_at,
         "content": orjson.dumps(dict(draft.content)).decode() if draft.content is not None else None,
+        "trace": tracing.current(),
     }
 
 
@@ -480,6 +484,23 @@ def wake(connection: Connection, incident_id: str, now: datetime) -> int:
     return connection.execute(_WAKE, {"incident": incident_id, "now": now}).rowcount
 
 
+_WAKE_MUTED = (
+    update(notices)
+    .where(
+        notices.c.account_id == bindparam("account"),
+        notices.c.status == NoticeStatus.PENDING,
+        notices.c.hold == "muted",
+        notices.c.due_at > bindparam("then"),
+    )
+    .values(due_at=bindparam("then"), created_at=bindparam("then"))
+)
+
+
+def wake_muted(connection: Connection, account_id: int, then: datetime) -> int:
+    """What was put off because the account is muted is asked about at that time, if not before. How much that is."""
+    return connection.execute(_WAKE_MUTED, {"account": account_id, "then": then}).rowcount
+
+
 _OF_STORM = select(incidents.c.id).where(incidents.c.storm_id == bindparam("storm"), text(OPEN))
 _HOLD_STORM = (
     update(notices)
@@ -715,9 +736,31 @@ def discard(connection: Connection, notice: StoredNotice, reason: str) -> None:
     connection.execute(_END, {"wanted": notice.id, "as_": NoticeStatus.DROPPED, "why_": reason})
 
 
+_REVIVE = (
+    update(notices)
+    .where(
+        or_(notices.c.id == bindparam("message"), notices.c.group_id == bindparam("message")),
+        notices.c.status == NoticeStatus.DEAD,
+    )
+    .values(status=NoticeStatus.PENDING, reason=null(), hold=null(), attempts=0, due_at=bindparam("now"))
+)
+
+
+def revive(connection: Connection, notice: StoredNotice, now: datetime) -> int:
+    """The message that it went out in was given up: it is tried once more. How many notices that is, nothing where it
+    was not given up.
+    """
+    return connection.execute(_REVIVE, {"message": notice.message_id, "now": now}).rowcount
+
+
 def lose(connection: Connection, notice: StoredNotice, reason: str) -> None:
     """What was handed over has reached nobody after all."""
     connection.execute(_END, {"wanted": notice.id, "as_": NoticeStatus.DEAD, "why_": reason})
+
+
+def rows(connection: Connection, query: Select[Any]) -> list[StoredNotice]:
+    """What a query of whole notices finds."""
+    return [_notice(row) for row in connection.execute(query)]
 
 
 _BY_ID = select(notices).where(notices.c.id == bindparam("wanted"))
@@ -758,6 +801,16 @@ _BACKLOG = (
 )
 
 
+_RETRYING = (
+    select(notices.c.channel, func.count()).where(text(IN_WORK), notices.c.attempts > 0).group_by(notices.c.channel)
+)
+
+
+def retrying(connection: Connection) -> dict[str, int]:
+    """How many notices wait that could not be handed over at least once, by channel."""
+    return {row[0]: row[1] for row in connection.execute(_RETRYING)}
+
+
 def backlog(connection: Connection, now: datetime) -> tuple[dict[str, int], timedelta]:
     """How many notices are waiting by status, and for how long the longest overdue one has been due."""
     rows = connection.execute(_BACKLOG).all()
@@ -766,30 +819,31 @@ def backlog(connection: Connection, now: datetime) -> tuple[dict[str, int], time
 
 
 _HELD_BY = select(notices.c.hold, func.count()).where(text(HELD)).group_by(notices.c.hold)
+_MUTED = select(func.count()).select_from(notices).where(text(IN_WORK), notices.c.hold == "muted")
 
 
 def held(connection: Connection) -> dict[str, int]:
     """How many notices are kept back, by what keeps them."""
-    counts: dict[str, int] = {}
+    muted = connection.execute(_MUTED).scalar_one()
+    counts = {"muted": muted} if muted else {}
     for hold, count in connection.execute(_HELD_BY):
         kind = (hold or "paused").partition(":")[0]
         counts[kind] = counts.get(kind, 0) + count
     return counts
 
 
+REACHES_SOMEBODY = (
+    notices.c.incident_id == incidents.c.id,
+    notices.c.kind.in_(TELLS_OF_TROUBLE),
+    or_(
+        notices.c.status.in_(("pending", "sending", "sent")),
+        and_(notices.c.status == NoticeStatus.HELD, notices.c.hold != "nobody"),
+    ),
+)
+"""Conditions on a notice that tells, or will tell, somebody of an incident."""
 _UNREACHED = (
     select(incidents.c.workspace, func.count())
-    .where(
-        text(OPEN),
-        ~exists().where(
-            notices.c.incident_id == incidents.c.id,
-            notices.c.kind.in_(TELLS_OF_TROUBLE),
-            or_(
-                notices.c.status.in_(("pending", "sending", "sent")),
-                and_(notices.c.status == NoticeStatus.HELD, notices.c.hold != "nobody"),
-            ),
-        ),
-    )
+    .where(text(OPEN), ~exists().where(*REACHES_SOMEBODY))
     .group_by(incidents.c.workspace)
 )
 

@@ -45,6 +45,7 @@ IN_WORK = "status IN ('pending', 'sending')"
 that an index covers a bound parameter's value.
 """
 HELD = "status = 'held'"
+DEAD = "status = 'dead'"
 OPEN = "resolved_at IS NULL"
 ENDED_NOT = "ended_at IS NULL"
 UNSETTLED = "status <> 'done'"
@@ -105,6 +106,8 @@ accounts = Table(
     Column("clicked_at", Time),
     # When healthd itself paused posting to it, because it is broken; empty for what a person paused.
     Column("auto_paused_at", Time),
+    # Until when nobody is told of this account, because a person said so.
+    Column("muted_until", Time),
     # When this account is next asked about by itself, and how urgently; a claim moves probe_at ahead by its lease.
     Column("probe_at", Time),
     Column("probe_lane", SmallInteger, nullable=False),
@@ -112,7 +115,12 @@ accounts = Table(
     Index("ix_accounts_probe", "workspace", "probe_lane", "probe_at"),
     Index("ix_accounts_confirm_by", "confirm_by", **_only("confirm_by IS NOT NULL")),
     Index("ix_accounts_state", "workspace", "state", "id"),
+    # With all that is searched in, so that a search walks the index and not the table.
+    Index("ix_accounts_name", "name", "id", "username", "ref"),
+    Index("ix_accounts_paused", "paused", "id", **_only("paused")),
+    Index("ix_accounts_changed_at", "changed_at", "id"),
     Index("ix_accounts_profile", "workspace", "profile", "platform", "state"),
+    Index("ix_accounts_muted_until", "muted_until", **_only("muted_until IS NOT NULL")),
 )
 
 allowances = Table(
@@ -184,12 +192,17 @@ incidents = Table(
     Column("acknowledged_until", Time),
     Column("acknowledged_by", Text),
     Column("snoozed_until", Time),
+    # When its repair came so far for the first time: a message handed over, the page shown, a provider's link given.
+    Column("told_at", Time),
+    Column("page_at", Time),
+    Column("minted_at", Time),
     Index("ix_incidents_open", "account_id", unique=True, **_only(OPEN)),
     Index("ix_incidents_open_workspace", "workspace", "opened_at", **_only(OPEN)),
     Index("ix_incidents_open_platform", "workspace", "platform", "opened_at", **_only(OPEN)),
     Index("ix_incidents_open_storm", "storm_id", **_only(f"{OPEN} AND storm_id IS NOT NULL")),
     Index("ix_incidents_account_id", "account_id", "opened_at"),
     Index("ix_incidents_workspace_opened_at", "workspace", "opened_at"),
+    Index("ix_incidents_opened_at", "opened_at", "id"),
 )
 
 links = Table(
@@ -318,11 +331,15 @@ notices = Table(
     Column("rendered_at", Time),
     Column("receipt", Text),
     Column("sent_at", Time),
+    # The trace of what it follows from, where traces are made.
+    Column("trace", Text),
     UniqueConstraint("subject", "channel", "address", "kind", "step"),
     Index("ix_notices_due", "due_at", **_only(IN_WORK)),
+    Index("ix_notices_created_at", "created_at", "id"),
     Index("ix_notices_recipient_due", "channel", "address", "kind", "due_at", **_only(IN_WORK)),
     Index("ix_notices_recipient_sent", "channel", "address", "family", "kind", "sent_at"),
     Index("ix_notices_hold", "hold", **_only(HELD)),
+    Index("ix_notices_dead", "created_at", "id", **_only(DEAD)),
     Index("ix_notices_group_id", "group_id", **_only("group_id IS NOT NULL")),
     Index("ix_notices_account_id", "account_id"),
     Index("ix_notices_incident_id", "incident_id"),
@@ -408,8 +425,110 @@ inbox = Table(
     Column("received_at", Time, nullable=False),
     Column("status", Text, nullable=False),
     Column("note", Text),
+    # The trace that its receiving began, where traces are made.
+    Column("trace", Text),
     UniqueConstraint("workspace", "event_id"),
     Index("ix_inbox_unsettled", "status", "id", **_only(UNSETTLED)),
     Index("ix_inbox_bodies", "received_at", **_only(WITH_BODY)),
     Index("ix_inbox_received_at", "received_at"),
+)
+
+post_failures = Table(
+    "post_failures",
+    metadata,
+    # Posts that the provider could not publish. Its event names the platform and not the account: there is a row here
+    # where only one account can be meant.
+    Column("id", Integer, primary_key=True),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),
+    Column("post", Text, nullable=False),
+    Column("at", Time, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False, server_default=""),
+    # Whether it speaks of the grant: such a failure makes the account suspect.
+    Column("about_grant", Boolean, nullable=False),
+    Column("event_id", Text),
+    UniqueConstraint("account_id", "post"),
+    Index("ix_post_failures_account_id_at", "account_id", "at"),
+    Index("ix_post_failures_at", "at"),
+)
+
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    # What a workspace's provider says of the webhook that it is to call, as of the last look.
+    Column("workspace", Text, primary_key=True),
+    # The provider's own id of it; empty where there is none.
+    Column("ref", Text, nullable=False, server_default=""),
+    Column("url", Text, nullable=False, server_default=""),
+    Column("status", Text, nullable=False, server_default=""),
+    # A JSON list.
+    Column("events", Text, nullable=False, server_default="[]"),
+    Column("checked_at", Time, nullable=False),
+    # What is wrong with it, in a word; empty where nothing is.
+    Column("problem", Text, nullable=False, server_default=""),
+    Column("repaired_at", Time),
+    # Deliveries up to here have been read back from the provider's log.
+    Column("read_back_to", Time),
+)
+
+access_tokens = Table(
+    "access_tokens",
+    metadata,
+    # Who may use the operator's pages and API. The token itself is shown once and is nowhere.
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("role", Text, nullable=False),
+    Column("digest", Text, nullable=False, unique=True),
+    Column("created_at", Time, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_at", Time),
+    Column("used_at", Time),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    # A browser that has signed in. Its cookie holds what is digested here.
+    Column("digest", Text, primary_key=True),
+    Column("who", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    # The token that it began with; without one it began elsewhere. A token that goes takes its sessions with it.
+    Column("token_id", ForeignKey("access_tokens.id", ondelete="CASCADE")),
+    # Without such a token: the digest of the settings that it began with. It ends when they change.
+    Column("origin", Text, nullable=False, server_default=""),
+    Column("began_at", Time, nullable=False),
+    Column("used_at", Time, nullable=False),
+    Column("expires_at", Time, nullable=False),
+    Index("ix_sessions_expires_at", "expires_at"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    # What people did through the pages, the API and the command line.
+    Column("id", Integer, primary_key=True),
+    Column("at", Time, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False, server_default=""),
+    Column("account_id", ForeignKey("accounts.id")),
+    Column("detail", Text, nullable=False, server_default=""),
+    Index("ix_audit_at", "at"),
+    Index("ix_audit_account_id_id", "account_id", "id"),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    # What a write of the API answered, for whoever sends it again with the same Idempotency-Key.
+    Column("who", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    # Digest of the method, the path and the body.
+    Column("request", Text, nullable=False),
+    Column("at", Time, nullable=False),
+    # Without a status it is still under way.
+    Column("status", SmallInteger),
+    Column("headers", Text, nullable=False, server_default="{}"),
+    Column("body", LargeBinary, nullable=False, server_default=""),
+    Index("ix_answers_at", "at"),
 )

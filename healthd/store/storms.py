@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, or_, select, text, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, or_, select, text, update
 
 from healthd.core.model import State
 from healthd.store.schema import ENDED_NOT, OPEN, account_counts, incidents, storms
@@ -84,6 +84,11 @@ def current(connection: Connection, workspace: str, platform: str) -> Storm | No
 def all_current(connection: Connection) -> list[Storm]:
     """Storms that last, the oldest first."""
     return sorted(map(_storm, connection.execute(_ALL_CURRENT)), key=lambda storm: storm.began_at)
+
+
+def rows(connection: Connection, query: Select[Any]) -> list[Storm]:
+    """What a query of whole storms finds."""
+    return [_storm(row) for row in connection.execute(query)]
 
 
 def latest(connection: Connection, limit: int = 50) -> list[Storm]:

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from healthd.core.duration import in_words
 from healthd.core.model import State
+from healthd.core.roles import Role
 from healthd.metrics import CONTENT_TYPE, Metrics, Snapshot, take_snapshot
 from healthd.store import inbox
 from healthd.store.database import Store, StoreUnavailable
+from healthd.web.access import Access
 
 log = structlog.get_logger("healthd.web")
 
@@ -114,10 +116,14 @@ def status_lines(seen: Snapshot) -> list[str]:
     return lines
 
 
-def admin_routes(operations: Operations) -> list[Route]:
-    return [
-        Route("/", operations.status),
-        Route("/metrics", operations.exposition),
+def admin_routes(operations: Operations, access: Access, pages: Sequence[BaseRoute] = ()) -> list[BaseRoute]:
+    """What probes and Prometheus ask, and, where there are to be any, the pages and the way to them."""
+    closed = access.settings.metrics == "token"
+    found: list[BaseRoute] = [
+        Route("/metrics", access.guard(Role.VIEWER, operations.exposition) if closed else operations.exposition),
         Route("/livez", operations.livez),
         Route("/readyz", operations.readyz),
     ]
+    if access.settings.pages:
+        found += [Route("/status", access.guard(Role.VIEWER, operations.status)), *access.routes(), *pages]
+    return found

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib.resources import files
@@ -36,7 +37,7 @@ from healthd.providers.base import ForbiddenLink, Provider, ProviderError, RateL
 from healthd.providers.smartlyq import is_allowed_link
 from healthd.store import accounts, incidents, notices
 from healthd.store.database import Store, StoreUnavailable
-from healthd.store.incidents import Link
+from healthd.store.incidents import Link, Step
 from healthd.visitors import Mistakes, network
 from healthd.web import noting
 from healthd.web.reconnect_cases import OPEN_PAGES, PRESSABLE, WATCHED, Case, Visit, all_of, cookie_of, look_up
@@ -46,6 +47,8 @@ log = structlog.get_logger("healthd.web")
 
 MINT_WITHIN = 8.0
 """Seconds for which a person waits for the provider's link before we say that it takes too long."""
+NOTED_WITHIN = 0.5
+"""Seconds for which a page waits for its being shown to be on record."""
 FIRST_LOOK = timedelta(seconds=5)
 """When the account is looked at for the first time after a press: nobody gives consent faster."""
 BODY_LIMIT = 4096
@@ -77,6 +80,8 @@ class PageHooks:
     on_trouble: Callable[[str, ProviderError], Awaitable[None]] = _nobody_waits
     on_answer: Callable[[str], Awaitable[None]] = _nobody_waits
     on_refused: Callable[[str], None] = _nobody
+    on_steps: Callable[[list[Step]], None] = lambda _: None
+    """Told of incidents whose page was shown, or that were given a provider's link, for the first time."""
     on_noted: Callable[[str], None] = _nobody
     """Told ``acknowledge``, ``snooze:1d``, ``snooze:3d`` or ``resume``, after which notices may be due."""
 
@@ -189,7 +194,11 @@ class ReconnectPage:
         visit: Visit | None = None
         try:
             visit = await self._visit(request)
-            return await self._take(request, visit) if request.method == "POST" else self._show(visit)
+            if request.method == "POST":
+                return await self._take(request, visit)
+            if request.method == "GET":
+                await self._note_shown(visit)
+            return self._show(visit)
         except Refusal as refusal:
             return self.refuse(refusal, visit)
 
@@ -228,6 +237,15 @@ class ReconnectPage:
                 raise Refusal("often", 429, 60)
             raise Refusal("invalid", 404)
         return found
+
+    async def _note_shown(self, visit: Visit) -> None:
+        """Each incident's page is noted once, and never at the price of showing it."""
+        cases = [case.incident for case in visit.cases]
+        fresh = [one.id for one in cases if one.page_at is None and one.resolved_at is None]
+        if fresh:
+            with suppress(StoreUnavailable, TimeoutError):
+                async with asyncio.timeout(NOTED_WITHIN):
+                    self.hooks.on_steps(await self.store.run(incidents.reached, "opened", fresh, self.now()))
 
     def _show(self, visit: Visit, status: int | None = None) -> Response:
         name = visit.state(self.now())
@@ -365,7 +383,7 @@ class ReconnectPage:
             page, status = _FAILURES.get(error.kind, ("unavailable", 503))
             wait = min(3600, max(1, math.ceil(error.retry_after))) if isinstance(error, RateLimited) else None
             raise Refusal(page, status, wait, case) from None
-        await self.store.run(self._record, case.link, "minted", client, None)
+        self.hooks.on_steps(await self.store.run(self._record, case.link, "minted", client, None))
         self.hooks.on_mint("minted")
         await self.hooks.on_answer(account.workspace)
         log.info("link.minted", **about)
@@ -385,12 +403,16 @@ class ReconnectPage:
             raise ForbiddenLink("the link leads outside the allowed hosts")
         return url
 
-    def _record(self, connection: Connection, link: Link, outcome: str, client: str, request_id: str | None) -> None:
+    def _record(
+        self, connection: Connection, link: Link, outcome: str, client: str, request_id: str | None
+    ) -> list[Step]:
         """One transaction: the press is on record, and the account will be looked at soon."""
         now = self.now()
         incidents.record_mint(connection, link, outcome, client, now, request_id=request_id)
-        if outcome == "minted":
-            accounts.schedule_probe(connection, [link.account_id], now + FIRST_LOOK, Lane.CLICK)
+        if outcome != "minted":
+            return []
+        accounts.schedule_probe(connection, [link.account_id], now + FIRST_LOOK, Lane.CLICK)
+        return incidents.reached(connection, "minted", [link.incident_id], now)
 
 
 async def _read_form(request: Request) -> dict[str, str]:

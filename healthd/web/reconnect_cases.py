@@ -139,7 +139,8 @@ def look_up(connection: Connection, token: str, link_id: str, cookies: Collectio
 
 def _took_the_link_along(link: Link, incident: Incident) -> bool:
     """An account that is removed revokes its links; what else stood in the message needs this one all the same."""
-    return incident.id == link.incident_id and incident.resolution is Resolution.REMOVED
+    removed = incident.id == link.incident_id and incident.resolution is Resolution.REMOVED
+    return removed and link.revoked_at == incident.resolved_at
 
 
 def all_of(connection: Connection, link: Link) -> list[Incident]:

@@ -1,7 +1,7 @@
 """THE CATALOGUE: every hostile or odd input that was thought of, what healthd answers, and the tests that hold it.
 
-``W`` are webhooks, ``L`` links and their page, ``R`` what is rendered, ``U`` answers of the provider. The page
-``docs/hostile-input.md`` is made from it: ``python -m tests.catalogue.table``.
+``W`` are webhooks, ``L`` links and their page, ``R`` what is rendered, ``U`` answers of the provider, ``A`` requests to
+the operator's API. The page ``docs/hostile-input.md`` is made from it: ``python -m tests.catalogue.table``.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PAGE = Path(__file__).parents[2] / "docs" / "hostile-input.md"
-SIZES = {"W": 84, "L": 30, "R": 22, "U": 34}
+SIZES = {"W": 84, "L": 30, "R": 22, "U": 34, "A": 18}
 HEADINGS = {
     "W": "Webhooks",
     "L": "Reconnect links and their page",
     "R": "What is rendered: mail, Slack, pages, logs, metrics",
     "U": "Answers of the provider",
+    "A": "Requests to the operator's API",
 }
 
 
@@ -87,6 +88,11 @@ def unmoved(*names: str) -> tuple[str, ...]:
     return held("sweep/test_trouble", *(f"test_no_answer_of_a_failing_api_moves_an_account[{name}]" for name in names))
 
 
+def at_door(*names: str) -> tuple[str, ...]:
+    return held(DOOR, *(f"test_what_cannot_be_is_refused_and_changes_nothing[{name}]" for name in names))
+
+
+DOOR = "api/test_door"
 NAMES = held("catalogue/test_names", "test_a_name_is_a_name_and_nothing_else_wherever_it_goes")
 HALF = held("catalogue/test_names", "test_half_a_character_in_a_name_parks_its_webhook_and_nothing_else")
 IN_MAIL = held("channels/test_email", "test_no_name_adds_a_header_a_long_line_or_a_recipient")
@@ -404,8 +410,11 @@ LINKS = (
     Row("L23", "another account was connected", "the page says so, by name", "say that it is repaired",
         held("web/test_page_in_a_browser", "test_who_chose_another_account_is_told_so_by_name")
         + held(PAGES, "test_who_pressed_is_told_that_we_wait_and_then_that_it_may_be_the_wrong_account")),
-    Row("L24", "a recipient is taken out of the settings", "today: links sent before live to their end", "stay valid",
-        (), "issue 4: contacts in the store, whose links end with them"),
+    Row("L24", "a recipient is taken out of the contacts", "their links say that they are over; nobody else's do",
+        "stay valid",
+        held("outbox/test_let_go", "test_their_links_are_revoked_and_nobody_elses",
+             "test_where_somebody_else_is_reached_at_the_address_its_link_goes_on_working")
+        + held(PAGES, "test_a_link_that_is_done_says_so_and_asks_for_nothing[revoked]")),
     Row("L25", "the secret is changed", "old links work while the old secret is listed", "be cut off",
         held("web/test_links", "test_an_older_secret_still_verifies_and_the_newest_signs")
         + held("web/test_link_lifetime",
@@ -595,7 +604,50 @@ UPSTREAM = (
         + held(MACHINE, "test_our_own_clock_is_never_fenced")),
 )  # fmt: skip
 
-TABLE = TRANSPORT + SIGNED + CONTENT + LINKS + RENDERED + UPSTREAM
+API = (
+    Row("A1", "no token, or one that is wrong, expired or revoked", "401, and 429 after many", "tell what there is",
+        held(DOOR, "test_without_a_token_nobody_is_told_what_there_is",
+             "test_a_wrong_token_is_named_and_after_many_slowed_down")),
+    Row("A2", "a token whose role may not do this", "403 naming the role that may", "do it",
+        held(DOOR, "test_each_operation_is_for_those_with_its_role_and_for_nobody_else")),
+    Row("A3", "another site that writes with a visitor's browser", "403", "do it",
+        held(DOOR, "test_a_browser_on_this_machine_needs_its_csrf_token_to_write") + at_door("a form", "text/plain")),
+    Row("A4", "a viewer who wants people's addresses", "masked, in sentences and messages too", "show one",
+        held(DOOR, "test_addresses_of_people_are_masked_for_those_who_only_look")),
+    Row("A5", "any method that is none here", "405 with all that are", "be guessed at",
+        held(DOOR, "test_a_method_that_is_none_is_answered_with_those_that_are")),
+    Row("A6", "a body that is no JSON, NaN, half a character, other bytes than UTF-8", "400 with its place",
+        "reach the database", at_door("no JSON", "not a number", "half a character", "no UTF-8")),
+    Row("A7", "JSON nested a hundred thousand deep", "400", "end the process",
+        at_door("nested without end", "nested deeply")),
+    Row("A8", "more than 256 KiB, or a body that never ends", "413 or 408", "be gathered, or waited for",
+        at_door("too much") + held(DOOR, "test_a_body_that_never_ends_is_not_waited_for")),
+    Row("A9", "members, parameters and words that are not known", "422 naming each", "be ignored",
+        at_door("a member too many", "an unknown parameter", "an unknown state", "a list", "null", "no body")),
+    Row("A10", "a span or a time beyond all calendars, or none", "422, 409 or a year at most", "overflow",
+        at_door("a span beyond time", "a year too late", "a time without zone", "a time that has passed")
+        + held("api/test_acts", "test_snooze_and_mute_last_for_as_long_as_was_said_and_a_year_at_most")),
+    Row("A11", "ids in other digits, with underscores, beyond 64 bits, of SQL", "422 or 404", "name an account",
+        at_door("an id in other digits", "an id with underscores", "an id beyond all", "an id of SQL")),
+    Row("A12", "line breaks and ways up in a path", "404", "be answered by something else",
+        at_door("a line break in a path", "a way up", "a key with a slash")),
+    Row("A13", "a cursor that was made up", "400 or 422", "raise in the database",
+        held(DOOR, "test_a_cursor_that_was_never_given_out_is_refused")),
+    Row("A14", "a page of a million rows", "422: 200 at most", "be read", at_door("a page of everything")),
+    Row("A15", "the same write many times, at once or after a crash", "done once, answered as before", "be done twice",
+        held("api/test_once", "test_a_repeat_has_the_first_answer_and_does_nothing",
+             "test_of_two_at_once_one_is_done_and_the_other_is_told_to_wait",
+             "test_a_write_that_was_cut_off_is_taken_over_after_a_minute")),
+    Row("A16", "somebody else's Idempotency-Key, or one's own for something else", "done, or 422",
+        "give out another's answer",
+        held("api/test_once", "test_somebody_elses_key_is_another", "test_a_key_is_for_one_request_only")),
+    Row("A17", "markup, a header or a direction mark in a name or an address", "text, or 422", "be anything else",
+        held(DOOR, "test_markup_in_a_name_is_nothing_but_text") + at_door("a header in an address")),
+    Row("A18", "whatever the document allows, and much that it does not", "what the document says", "be answered 500",
+        held("api/test_contract", "test_what_the_document_says_is_so")),
+)  # fmt: skip
+
+TABLE = TRANSPORT + SIGNED + CONTENT + LINKS + RENDERED + UPSTREAM + API
 
 INTRODUCTION = """\
 <!-- Made from `tests/catalogue/table.py` by `python -m tests.catalogue.table`. Change the table, not this page. -->

@@ -128,7 +128,7 @@ def payload(content: Content) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", MESSAGES)
-async def test_what_a_route_sends_is_what_the_page_describes(kind: NoticeKind) -> None:
+async def test_whatever_it_can_put_into_words_is_what_the_page_describes(kind: NoticeKind) -> None:
     async with channel() as hook:
         said = payload(hook.render(MESSAGES[kind]))
     Draft202012Validator(SCHEMA).validate(said)

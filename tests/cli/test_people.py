@@ -18,7 +18,7 @@ from healthd.app import build_engine
 from healthd.cli import app
 from healthd.config import load
 from healthd.core.model import NoticeKind, Signal, Target
-from healthd.store import contacts, decisions, migrations
+from healthd.store import access, contacts, decisions, migrations
 from healthd.store.database import sqlite_engine
 from healthd.store.notices import StoredNotice
 from tests.bounces import samples
@@ -305,6 +305,37 @@ def test_a_snooze_lasts_as_long_as_was_said(office: Office) -> None:
         assert incident is not None
         assert incident.snoozed_until is not None
         assert abs(incident.snoozed_until - until) < timedelta(minutes=1)
+
+
+def test_of_a_muted_account_nobody_is_told_broken_or_not(office: Office) -> None:
+    with office.desk() as desk:
+        desk.read(Signal.OK)
+    until = datetime.now(UTC) + timedelta(days=2)
+    assert f"nobody is told of it until {until:%Y-%m-%d}" in office.done("mute", "acme/1", "2d")
+    assert office.decided() == ("muted", ME)
+    with office.desk() as desk:
+        muted = desk.stored().muted_until
+        assert muted is not None
+        assert abs(muted - until) < timedelta(minutes=1)
+    assert office.done("unmute", "1") == "✓ acme/1: people are told of it again\n"
+    with office.desk() as desk:
+        assert desk.stored().muted_until is None
+
+
+def test_whatever_is_done_is_on_record_with_who_did_it(office: Office) -> None:
+    notice = office.sent()
+    for words in (("acknowledge", "1"), ("snooze", "1", "8h"), ("resume", "1"), ("mute", "1", "1d"), ("unmute", "1")):
+        office.done(*words)
+    office.done("contacts", "import", office.file("people.csv", PEOPLE))
+    office.healthd("bounce", stdin=bounced(notice.id, notice.target.address))
+    office.done("contacts", "trust", notice.target.key)
+    with office.desk() as desk:
+        found = access.audit_of(desk.connection, None, 50)
+    told = [(line.action, line.who, line.account_id is not None) for line in reversed(found)]
+    about_account = ("acknowledge", "snooze", "resume", "mute", "unmute")
+    assert told == [(action, ME, True) for action in about_account] + [
+        ("import contacts", ME, False), ("trust address", ME, False),
+    ]  # fmt: skip
 
 
 def test_a_snooze_of_no_length_is_a_mistake_of_the_command_line(office: Office) -> None:

@@ -15,6 +15,11 @@ WORKSPACE = 'api_key = "sqk_live_key"\n'
 WHSEC = f"whsec_{'QUJD' * 8}"
 TOKEN = "0123456789abcdef0123456789abcdef"
 WEBHOOK = f'type = "webhook"\nurl = "https://app.example.com/healthd"\nsecrets = "{WHSEC}"'
+OIDC = (
+    'issuer = "https://login.example.com"\nclient_id = "healthd"\nclient_secret = "secret"\n'
+    'users = { "ada@example.com" = "admin" }\n'
+)
+PROXY = 'header = "X-Forwarded-Email"\nusers = { ada = "admin" }\n'
 MAIL = 'type = "email"\nhost = "smtp.example.com"\nsender = "healthd@example.com"\n'
 
 
@@ -111,9 +116,42 @@ MISTAKES = {
     "an API without TLS": _in(
         "workspaces.acme", WORKSPACE + 'base_url = "http://x.example/v1"', "workspaces.acme.base_url", "must be https"
     ),
-    "an admin listener for everybody": _in(
-        "server", 'admin_listen = "0.0.0.0:9090"', "server", "allow_remote_admin = true"
+    # The private listener.
+    "a short access token": _in(
+        "access.tokens.ada", 'role = "viewer"\ntoken = "short"', "access.tokens.ada.token", "32 characters"
     ),
+    "an access token that no header carries": _in(
+        "access.tokens.ada", f'role = "viewer"\ntoken = "{"ä" * 40}"', "access.tokens.ada.token", "cannot carry"
+    ),
+    "an unknown role": _in(
+        "access.tokens.ada", f'role = "root"\ntoken = "{"t" * 40}"', "access.tokens.ada.role", "'viewer', 'operator'"
+    ),
+    "a token's name": _in(
+        "access.tokens.Ada", f'role = "viewer"\ntoken = "{"t" * 40}"', "access.tokens.Ada", "lower-case"
+    ),
+    "a token that two share": _in(
+        "access.tokens",
+        "".join(f'{name} = {{ role = "viewer", token = "{"t" * 40}" }}\n' for name in ("ada", "eve")),
+        "access.tokens.eve",
+        "nobody could tell",
+    ),
+    "OIDC without an address to come back to": _in("access.oidc", OIDC, "access.url", "access.oidc needs it"),
+    "OIDC that lets nobody in": _in(
+        "access.oidc", OIDC.replace("users", "#"), "access.oidc", "would let nobody in"
+    ),
+    "OIDC without TLS": _in(
+        "access.oidc", OIDC.replace("https", "http"), "access.oidc.issuer", "plain http only on this machine"
+    ),
+    "a proxy of nowhere": _in("access.proxy", PROXY + "addresses = []", "access.proxy.addresses", "is empty"),
+    "a proxy of everywhere": _in("access.proxy", PROXY + 'addresses = "::/0"', "access.proxy.addresses", "everybody"),
+    "a proxy by name": _in("access.proxy", PROXY + 'addresses = "nginx"', "access.proxy.addresses", "10.0.0.0/8"),
+    "a proxy's groups without a header": _in(
+        "access.proxy",
+        PROXY + 'addresses = "10.0.0.7"\ngroups = { ops = "admin" }',
+        "access.proxy",
+        "no use without groups_header",
+    ),
+    "an operators' address with a path": _in("access", 'url = "https://example.com/ops"', "access.url", "bare"),
     "two listeners on one port": _in("server", 'listen = "0.0.0.0:9090"', "server.admin_listen", "the same port"),
     "a proxy by its name": _in("server", 'trusted_proxies = ["proxy"]', "server.trusted_proxies", "10.0.0.0/8"),
     "an allowed address": _in(
@@ -321,7 +359,9 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         {"server": 'listen = "127.0.0.1:1"\nmax_connections = 50'},
         {
             "HEALTHD_SERVER__LISTEN": "127.0.0.1:2",
-            "HEALTHD_SERVER__ALLOW_REMOTE_ADMIN": "true",
+            "HEALTHD_ACCESS__PAGES": "false",
+            "HEALTHD_ACCESS__TOKENS__CI__ROLE": "operator",
+            "HEALTHD_ACCESS__TOKENS__CI__TOKEN": "t" * 32,
             "HEALTHD_SWEEP__BULK_INTERVAL": "2m",
             "HEALTHD_NOTICES__REMIND_AFTER": '["1d", "2d"]',
             "HEALTHD_NOTICES__DEFAULT": "mail:eve@example.com",
@@ -330,7 +370,8 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     )
     assert settings.server.listen == "127.0.0.1:2"
     assert settings.server.max_connections == 50
-    assert settings.server.allow_remote_admin is True
+    assert settings.access.pages is False
+    assert settings.access.tokens["ci"].token.get_secret_value() == "t" * 32
     assert settings.sweep.bulk_interval.total_seconds() == 120
     assert [span.days for span in settings.notices.remind_after] == [1, 2]
     assert settings.notices.default == ("mail:eve@example.com",)

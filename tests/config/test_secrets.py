@@ -37,6 +37,12 @@ SECRETS = {
     "channels.url": ("channels.phone", 'type = "apprise"\nurl = {}'),
     "channels.secrets": ("channels.app", 'type = "webhook"\nurl = "https://x.example/"\nsecrets = {}'),
     "contacts.resolver_secret": ("contacts", 'resolver_url = "https://x.example/"\nresolver_secret = {}'),
+    "access.token": ("access.tokens.ada", 'role = "viewer"\ntoken = {}'),
+    "access.client_secret": (
+        "access.oidc",
+        'issuer = "https://x.example"\nclient_id = "healthd"\nusers = {{ a = "admin" }}\nclient_secret = {}',
+    ),
+    "tracing.headers": ("tracing", 'endpoint = "https://x.example/v1/traces"\nheaders = {{ authorization = {} }}'),
     "bounces.token": ("bounces.ses", 'provider = "ses"\ntoken = {}'),
     "bounces.secrets": (
         "bounces.mailgun",
@@ -89,6 +95,7 @@ def test_loaded_settings_do_not_show_their_secrets_and_know_them_all(tmp_path: P
     hook = f"https://hooks.slack.com/services/{_marked('channels.webhook_url')}"
     sections["channels.hook"] = f'type = "slack"\nwebhook_url = "{hook}"'
     sections["channels.chat"] = f'type = "slack"\nchannel = "#x"\ntoken = "xoxb-{_marked("channels.token")}"'
+    sections["access"] = 'url = "https://ops.example.com"'
     settings = loaded(tmp_path, sections)
     assert CANARY not in repr(settings) + str(settings) + repr(settings.model_dump()) + settings.model_dump_json()
     known = secret_values(settings)
@@ -108,6 +115,7 @@ def _valid(name: str) -> str:
         "channels.secrets": f'"whsec_{value:A<44}"',
         "contacts.resolver_secret": f'"whsec_{value:A<44}"',
         "bounces.token": f'"{value:0<32}"',
+        "access.token": f'"{value:0<32}"',
     }.get(name, f'"{value}"')
 
 

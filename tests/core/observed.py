@@ -21,8 +21,11 @@ SOURCES: dict[Signal, tuple[Source, ...]] = {
     Signal.CONNECTED: (Source.WEBHOOK, Source.INVENTORY),
     Signal.GONE: (Source.INVENTORY,),
     Signal.CONFIRM_TIMEOUT: (Source.CLOCK,),
+    Signal.POST_FAILED: (Source.WEBHOOK,),
 }
-"""What can be observed, and where. ``EXPIRING`` and ``BAD_CONNECTION`` are conclusions: nobody observes them."""
+"""What can be observed, and where. ``EXPIRING``, ``BAD_CONNECTION`` and ``UNANSWERED`` are conclusions, which nobody
+observes.
+"""
 
 
 def account(**facts: Any) -> Account:

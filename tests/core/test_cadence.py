@@ -89,6 +89,13 @@ def test_who_has_taken_it_on_is_spared_what_nags_until_then_and_nothing_else(kin
     assert verdict(kind, NOON, true_of(kind, **{fact: NOON})) == Send()
 
 
+@pytest.mark.parametrize("kind", [*PEOPLES, *sorted(GOOD_NEWS)])
+def test_of_a_muted_account_nothing_but_good_news_is_told_until_then(kind: NoticeKind) -> None:
+    waits = Hold("muted by a person", NOON + DAY)
+    assert verdict(kind, NOON, true_of(kind, muted_until=NOON + DAY)) == (Send() if kind in GOOD_NEWS else waits)
+    assert verdict(kind, NOON, true_of(kind, muted_until=NOON)) == Send()
+
+
 def test_taken_on_and_put_off_the_later_of_the_two_counts() -> None:
     facts = true_of(NoticeKind.REMINDER, acknowledged_until=NOON + HOUR, snoozed_until=NOON + DAY)
     assert verdict(NoticeKind.REMINDER, NOON, facts) == Hold("somebody has taken it on", NOON + DAY)

@@ -42,7 +42,7 @@ from healthd.core.model import (
 from tests.core.observed import DAY, HOUR, MINUTE, NOON, SECOND, account, histories, seen
 
 POLICY = Policy()
-EVENTS = frozenset({Signal.TOKEN_EXPIRED, Signal.DISCONNECTED, Signal.CONNECTED})
+EVENTS = frozenset({Signal.TOKEN_EXPIRED, Signal.DISCONNECTED, Signal.CONNECTED, Signal.POST_FAILED})
 
 
 def has(effects: tuple[Effect, ...], kind: type[Effect]) -> bool:
@@ -92,6 +92,17 @@ def test_silence_moves_nobody_but_suspects(row: Row) -> None:
 
 
 @each_row
+def test_a_failed_post_is_a_reason_to_look_and_no_more(row: Row) -> None:
+    if row.signal is Signal.POST_FAILED:
+        doubted = row.state in FINE
+        assert row.next is (State.SUSPECT if doubted else row.state)
+        assert row.effects == ((Confirm(),) if doubted or row.state is State.UNKNOWN else ())
+    if row.signal is Signal.UNANSWERED:
+        assert row.effects == ()
+        assert row.next is (State.HEALTHY if row.state is State.SUSPECT else row.state)
+
+
+@each_row
 def test_a_tombstone_is_lifted_only_by_a_new_connection(row: Row) -> None:
     if row.state is State.REMOVED and row.signal is not Signal.CONNECTED:
         assert (row.next, row.effects) == (State.REMOVED, ())
@@ -126,6 +137,7 @@ def test_good_readings_make_every_live_account_fine(row: Row) -> None:
 
 _ok, _bad, _error = seen(Signal.OK), seen(Signal.BAD_TOKEN), seen(Signal.ERROR)
 _expired, _disconnected = seen(Signal.TOKEN_EXPIRED), seen(Signal.DISCONNECTED)
+_post = seen(Signal.POST_FAILED)
 _connected, _gone, _silence = seen(Signal.CONNECTED), seen(Signal.GONE), seen(Signal.CONFIRM_TIMEOUT)
 
 STORIES: dict[str, tuple[list[Observation], State, list[Effect]]] = {
@@ -148,6 +160,25 @@ STORIES: dict[str, tuple[list[Observation], State, list[Effect]]] = {
         [_ok, _disconnected, _silence],
         State.EXPIRED,
         [Confirm(), OpenIncident(Cause.CONNECTION, unconfirmed=True)],
+    ),
+    "a post fails, and the reading agrees": ([_ok, _post, _bad], State.EXPIRED, [Confirm(), OpenIncident(Cause.TOKEN)]),
+    "a post fails, and the reading is good": ([_ok, _post, _ok], State.HEALTHY, [Confirm()]),
+    "a post fails, then silence: nobody is told on its word": ([_ok, _post, _silence], State.HEALTHY, [Confirm()]),
+    "posts go on failing": ([_ok, *[_post] * 9, _silence], State.HEALTHY, [Confirm()]),
+    "a post fails, an event says so too, then silence": (
+        [_ok, _post, _expired, _silence],
+        State.EXPIRED,
+        [Confirm(), OpenIncident(Cause.TOKEN, unconfirmed=True)],
+    ),
+    "an event, a post that fails, then silence": (
+        [_ok, _disconnected, _post, _silence],
+        State.EXPIRED,
+        [Confirm(), OpenIncident(Cause.CONNECTION, unconfirmed=True)],
+    ),
+    "posts of a broken account fail": (
+        [_bad, _bad, *[_post] * 3],
+        State.EXPIRED,
+        [Confirm(), OpenIncident(Cause.TOKEN)],
     ),
     "one event five times": (
         [_ok, *[_expired] * 5, _bad, *[_expired] * 5],
@@ -238,7 +269,35 @@ def test_a_suspect_and_nobody_else_waits_for_a_confirmation(observed: list[tuple
     for step in follow(account(), observed):
         suspected = step.account.state is State.SUSPECT
         assert (step.account.confirm_by is not None) == suspected
-        assert (step.account.suspicion is not None) == suspected
+        assert step.account.suspicion is None or suspected
+
+
+@given(histories((Signal.OK, Signal.ERROR, Signal.POST_FAILED, Signal.CONFIRM_TIMEOUT, Signal.CONNECTED)))
+def test_without_a_reading_that_agrees_failed_posts_open_no_incident(
+    observed: list[tuple[datetime, Observation]],
+) -> None:
+    patient = Policy(error_patience=1000 * DAY)
+    assert not any(has(step.effects, OpenIncident) for step in follow(account(), observed, patient))
+
+
+def test_an_events_word_after_a_failed_post_has_the_whole_time_to_be_confirmed() -> None:
+    doubted = follow(account(), [(NOON, _ok), (NOON, _post)])[-1].account
+    accused = advance(doubted, seen(Signal.TOKEN_EXPIRED), POLICY, NOON + 4 * MINUTE).account
+    assert (accused.suspicion, accused.confirm_by) == (Cause.TOKEN, NOON + 9 * MINUTE)
+
+
+@pytest.mark.parametrize("state", [State.SUSPECT, State.EXPIRED, State.UNKNOWN])
+def test_posts_that_go_on_failing_keep_no_reading_out(state: State) -> None:
+    """Their event's clock may be ahead of the one that dates the readings."""
+    known = account(state=state, as_of=NOON)
+    after = advance(known, seen(Signal.POST_FAILED, NOON + MINUTE), POLICY, NOON + SECOND).account
+    assert after.as_of == NOON
+    assert advance(after, seen(Signal.OK, NOON + 2 * SECOND), POLICY, NOON + 2 * SECOND).account.state is State.HEALTHY
+
+
+def test_a_post_that_failed_before_the_last_reconnect_changes_nothing() -> None:
+    known = account(state=State.HEALTHY, as_of=NOON)
+    assert advance(known, seen(Signal.POST_FAILED, NOON - SECOND), POLICY, NOON).fenced
 
 
 @given(histories((Signal.OK, Signal.ERROR, Signal.GONE, Signal.CONNECTED)))

@@ -16,7 +16,7 @@ BREAK = (
     FIRST, "intake.Drain._batch", "accounts.claim_probes", "engine.Engine.apply",
     "notices.claim", "outbox._keep", HAND_OVER, RECORD,
 )  # fmt: skip
-CLICK = ("SmartlyQ.mint", "reconnect.ReconnectPage._record")
+CLICK = ("incidents.reached", "SmartlyQ.mint", "reconnect.ReconnectPage._record")
 CALLS = [f"allowances.take#{number}" for number in (1, 2, 3)]
 """Each call to the API is on record before it goes out: a look, the press, and a look again."""
 STEPS = [*(f"{name}#1" for name in (*BREAK, *CLICK)), *(f"{name}#2" for name in BREAK), *CALLS]

@@ -22,7 +22,7 @@ from tests.crash.lives import Life, Stage, life, stage
 from tests.crash.mortal import ANY
 from tests.daemon.test_receiver import signed
 
-KILLS = int(os.environ.get("HEALTHD_SOAK_KILLS", "30"))
+KILLS = int(os.environ.get("HEALTHD_SOAK_KILLS", "12"))
 SEED = int(os.environ.get("HEALTHD_SOAK_SEED", "3"))
 STEPS_PER_LIFE = 20
 """At the most; an account takes about ten of them."""

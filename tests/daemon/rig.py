@@ -158,6 +158,19 @@ class Rig:
         await self.until(lambda: len(self.asked("/health", bulk=True)) >= before + times, "the sweep")
         await self.store.read(lambda _: None)
 
+    async def until_turn_comes(self, account: Account, span: timedelta) -> None:
+        """Lets so much time pass as often as it takes until an account is asked about that is to be."""
+        await self.until_drained()
+        before = len(self.asked(f"/{account.id}/health"))
+
+        def asked() -> bool:
+            assert self.daemon is not None
+            self.travel(span)
+            self.daemon.sweep.wake("sandbox")
+            return len(self.asked(f"/{account.id}/health")) > before
+
+        await self.until(asked, f"a look at {account.id}")
+
     def have_rested(self) -> None:
         """The pause that the daemon takes from an API that fails is over."""
         assert self.daemon is not None
@@ -238,9 +251,11 @@ async def rig(folder: Path, *, options: dict[str, Any] | None = None, **settings
 
 
 def _config(scene: Rig) -> str:
+    settings = dict(scene.settings)
+    of_each = settings.pop("each_workspace", "")
     workspaces = "".join(
         f'[workspaces.{name}]\napi_key = "sqk_test_{name}"\nwebhook_secrets = ["{WEBHOOK_SECRET}"]\n'
-        f'base_url = "http://{HOST}:{scene.ports["sandbox"]}/v1"\nrate_share = 1.0\n'
+        f'base_url = "http://{HOST}:{scene.ports["sandbox"]}/v1"\nrate_share = 1.0\n{of_each}\n'
         for name in scene.sandbox.options.workspaces
     )
     sections = {
@@ -252,7 +267,7 @@ def _config(scene: Rig) -> str:
         "notices": 'default = ["mail:ada@acme.example"]\ngroup_wait = "0s"\ngroup_interval = "0s"',
         "channels.mail": f'type = "email"\nhost = "{HOST}"\nport = {scene.ports["mail"]}\nsecurity = "none"\n'
         'sender = "healthd@acme.example"',
-    } | scene.settings
+    } | settings
     extra = sections.pop("extra", "")
     text = "".join(f"[{name}]\n{body}\n\n" for name, body in sections.items())
     return f'public_url = "http://{HOST}:{scene.ports["public"]}"\n\n{text}{workspaces}\n{extra}\n'

@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 
 from healthd.core.model import NoticeKind, NoticeStatus, State
+from healthd.core.post_failures import LOOK_APART
 from healthd.sandbox.faults import Kind
 from tests.daemon.rig import Rig
 
@@ -29,6 +30,23 @@ async def test_without_a_webhook_the_sweep_notices(sweeping: Rig) -> None:
     await sweeping.mail(account.name)
 
 
+async def test_without_a_webhook_of_the_account_its_posts_that_fail_are_noticed(scene: Rig) -> None:
+    account = scene.account("facebook")
+    scene.expire(account, webhook=False)
+    why = {"code": "AUTH_FAILED", "message": "The session has ended.", "retryable": False}
+    scene.sandbox.api.tell_of_post(account, 4711, why, ["linkedin"])
+    await scene.until_turn_comes(account, LOOK_APART)
+    await scene.mail(account.name)
+
+
+async def test_posts_that_fail_without_any_fault_of_their_account_are_no_news_to_anybody(scene: Rig) -> None:
+    account = scene.account("facebook")
+    scene.sandbox.api.tell_of_post(account, 1, {"code": "AUTH_FAILED", "message": "", "retryable": False})
+    await scene.until_turn_comes(account, LOOK_APART)
+    await scene.until_state(account, State.HEALTHY)
+    assert scene.mails() == []
+
+
 async def test_a_disconnection_that_the_reading_agrees_with_is_told_at_once(scene: Rig) -> None:
     account = scene.account("reddit")
     scene.sandbox.world.break_connection(account)
@@ -45,13 +63,15 @@ async def test_while_the_api_fails_nobody_is_mailed_and_no_state_moves(sweeping:
     broken = sweeping.account("facebook")
     before = {account.id: await sweeping.state(account) for account in sweeping.sandbox.world.accounts.values()}
     fault = sweeping.sandbox.faults.add(kind=kind, status=500, seconds=0.001)
-    sweeping.expire(broken, webhook=False)
 
-    def struck() -> bool:
+    def struck(times: int) -> bool:
         sweeping.have_rested()
-        return fault.strikes >= 3
+        return fault.strikes >= times
 
-    await sweeping.until(struck, "the fault")
+    # An answer that was on its way when the fault came would tell the truth: the account breaks after the first strike.
+    await sweeping.until(lambda: struck(1), "the fault")
+    sweeping.expire(broken, webhook=False)
+    await sweeping.until(lambda: struck(4), "the fault")
     assert {account.id: await sweeping.state(account) for account in sweeping.sandbox.world.accounts.values()} == before
     assert sweeping.mails() == []
     sweeping.sandbox.faults.active.clear()

@@ -48,7 +48,7 @@ async def sweeps(scene: Rig, times: int = 3) -> None:
 
 
 def status_of(scene: Rig) -> str:
-    return scene.admin + "/"
+    return scene.admin + "/status"
 
 
 AT_ONCE = {

@@ -136,6 +136,13 @@ class Accounts(RuleBasedStateMachine):
     def hears_what_is_not_so(self, ref: str, news: Signal) -> None:
         self._apply(self.desk.event(news, ref, platform=REFS[ref]))
 
+    @rule(ref=refs, at_once=st.booleans())
+    def a_post_fails(self, ref: str, at_once: bool) -> None:
+        """Whatever the account is like."""
+        self.events.append(self.desk.event(Signal.POST_FAILED, ref, platform=None))
+        if at_once:
+            self._apply(self.events[-1])
+
     @rule(ref=refs, source=st.sampled_from([Source.HEALTH, Source.BULK]))
     def asks(self, ref: str, source: Source) -> None:
         if self.exists[ref]:

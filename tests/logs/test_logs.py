@@ -103,6 +103,7 @@ PLANTED: dict[str, Callable[[], Any]] = {
     "a link of ours": lambda: log.info("it", value="GET /r/CANARYtoken-1.abc HTTP/1.1"),
     "a key nobody loaded": lambda: log.info("it", value="Authorization: Bearer CANARYsomeones"),
     "a webhook secret nobody loaded": lambda: log.info("it", value="whsec_CANARY"),
+    "an access token": lambda: log.info("it", value="hdt_CANARY"),
     "a Slack token nobody loaded": lambda: log.info("it", value="xoxe.xoxb-1-CANARY"),
     "a mail address": lambda: log.info("it", value="<CANARY.person+tag@acme.example>: unknown user"),
     "an international mail address": lambda: log.info("it", value="to CANARYä@bücher.example, and so on"),

@@ -32,7 +32,7 @@ async def shown(scene: Surroundings, name: str) -> Shown:
     return {tuple(one.labels[label] for label in sorted(one.labels)): one.value for one in found}
 
 
-HELD = {"paused": 0.0, "storm": 0.0, "chronic": 0.0, "nobody": 0.0}
+HELD = {"paused": 0.0, "storm": 0.0, "chronic": 0.0, "nobody": 0.0, "muted": 0.0}
 
 
 def held(**counts: float) -> Shown:

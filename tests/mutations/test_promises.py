@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.collected import ids_in
 from tests.mutations.apply import ROOT, Outcome, broken, judge, run_tests
 from tests.mutations.breaks import BREAKS, Break
 
@@ -24,17 +23,10 @@ def test_each_promise_is_on_the_page_with_tests_that_hold_it() -> None:
         assert len(set(tests)) == len(tests) >= 3, promise
 
 
-def test_every_test_that_is_named_is_there() -> None:
+def test_every_test_that_is_named_is_there(request: pytest.FixtureRequest) -> None:
     named = {test for tests in HELD_BY.values() for test in tests}
     named |= {test for change in BREAKS.values() for test in change.tests}
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
-    listed = subprocess.run(
-        [*command, *sorted({test.partition("::")[0] for test in named})],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert listed.returncode == 0, listed.stdout[-2000:]
-    ids = {line for line in listed.stdout.splitlines() if "::" in line}
-    assert named - ids - {line.partition("[")[0] for line in ids} == set()
+    assert named - ids_in(request.session, {test.partition("::")[0] for test in named}) == set()
 
 
 def test_every_file_that_the_page_names_is_there() -> None:

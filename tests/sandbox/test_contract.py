@@ -252,3 +252,20 @@ async def test_the_events_of_an_account_are_sent_in_the_documented_shape(
     await furnished.until(lambda: len(listener.received) > before)
     schema = _resolved(SPEC["webhooks"][event]["post"]["requestBody"]["content"]["application/json"]["schema"])
     assert _complaints(schema, listener.received[-1].event) == []
+
+
+@pytest.mark.parametrize(
+    ("event", "error", "published"),
+    [("post.failed", True, []), ("post.partial", True, ["linkedin"]), ("post.published", False, ["linkedin"])],
+)
+@pytest.mark.parametrize("platform", ["facebook", "tiktok"])
+async def test_the_events_of_a_post_are_sent_in_the_documented_shape(
+    furnished: Scene, listener: Listener, event: str, error: bool, published: list[str], platform: str
+) -> None:
+    before = len(listener.received)
+    why = {"code": "TOKEN_EXPIRED", "message": "Expired.", "retryable": False} if error else None
+    furnished.sandbox.api.tell_of_post(furnished.account(platform), 7, why, published)
+    await furnished.until(lambda: len(listener.received) > before)
+    schema = _resolved(SPEC["webhooks"][event]["post"]["requestBody"]["content"]["application/json"]["schema"])
+    assert listener.received[-1].event["event"] == event
+    assert _complaints(schema, listener.received[-1].event) == []

@@ -49,6 +49,38 @@ async def test_an_account_does_what_it_is_told_with_or_without_a_webhook(
     assert [got["event"] for got in await events(scene, listener)] == ([event] if event and webhook else [])
 
 
+@pytest.mark.parametrize(
+    ("published", "event", "status"),
+    [([], "post.failed", "failed"), (["linkedin"], "post.partial", "partially_published")],
+)
+async def test_a_post_fails_and_its_event_does_not_say_for_which_account(
+    scene: Scene, listener: Listener, published: list[str], event: str, status: str
+) -> None:
+    take(scene, listener)
+    account = scene.account("facebook")
+    before = await scene.data("GET", "/social/accounts/health")
+    told = await scene.do(f"/accounts/{account.id}/fail_post", code="AUTH_FAILED", message="No.", published=published)
+    [got] = await events(scene, listener)
+    failed = {"code": "AUTH_FAILED", "message": "No.", "retryable": False}
+    assert got["event"] == event
+    assert got["data"] == {
+        "post_id": told["post_id"],
+        "status": status,
+        "platforms": [
+            {"platform": "facebook", "success": False, "error": failed},
+            *({"platform": platform, "success": True} for platform in published),
+        ],
+    }
+    assert (await scene.data("GET", "/social/accounts/health")) == before
+
+
+async def test_each_post_that_fails_is_another_unless_its_number_is_given(scene: Scene) -> None:
+    number = scene.account("facebook").id
+    posts = [(await scene.do(f"/accounts/{number}/fail_post", **more))["post_id"] for more in ({}, {}, {"post_id": 7})]
+    assert posts[0] != posts[1]
+    assert posts[2] == 7
+
+
 async def test_a_deleted_account_is_gone_and_says_so(scene: Scene, listener: Listener) -> None:
     take(scene, listener)
     number = scene.account("facebook").id

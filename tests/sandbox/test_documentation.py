@@ -47,9 +47,14 @@ async def test_every_control_endpoint_stands_in_the_table() -> None:
     table = PAGE.partition("## Control endpoints")[2].partition("## Faults")[0]
     named = re.findall(r"`(GET|POST|PATCH|DELETE) (/[^`? ]*)", table)
     told = {(method, re.sub(r"[A-Z]{2,}", "*", path)) for method, path in named}
-    fixed = {(method, re.sub(r"^(/(?:accounts|profiles|platforms)/\*)/\w+$", r"\1/*", path)) for method, path in told}
     for_the_index_page = {("POST", "/faults/clear"), ("POST", "/platforms")}
-    assert offered - for_the_index_page == fixed
+    assert _acts_as_one(offered) - for_the_index_page == _acts_as_one(told)
+
+
+def _acts_as_one(endpoints: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """``POST /accounts/ID/expire`` and its like are one endpoint each, or share one."""
+    acts = re.compile(r"^(/(?:accounts|profiles|platforms)/\*)/\w+$")
+    return {(method, acts.sub(r"\1/*", path)) for method, path in endpoints}
 
 
 def test_every_kind_of_fault_stands_in_the_table() -> None:

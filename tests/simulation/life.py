@@ -7,6 +7,7 @@ import contextlib
 import heapq
 import itertools
 import random
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,10 +18,16 @@ from typing import Any
 from healthd.sandbox.app import Sandbox
 from healthd.sandbox.sender import Delivery, stamp
 from healthd.sandbox.world import PLATFORMS, Account
+from healthd.store.pauses import FRESH
 from tests.simulation.record import Record
 from tests.simulation.weather import KINDS, Weather
 
 YEAR = timedelta(days=365)
+UNSEEN = FRESH + timedelta(minutes=5)
+"""So long a person's pause may be overlooked: healthd pauses on a sweep's word that is a little older."""
+_POSTING = re.compile(r"/accounts/(\d+)/(pause|resume)$")
+_REFUSED = {"code": "TOKEN_EXPIRED", "message": "The session has ended.", "retryable": False}
+_ODD = {"code": "AUTH_FAILED", "message": "Not now.", "retryable": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,12 @@ class Trouble:
     newcomers: float = 0.03
     false_alarms: float = 0.1
     repaired_elsewhere: float = 0.1
+    failed_posts: float = 400
+    """For each account, while it is broken."""
+    odd_posts: float = 0.2
+    """Posts that fail like those of a broken account, of one that is well."""
+    auto_pause: float = 1
+    """Whether healthd pauses what is broken."""
     api_storms: float = 20
     drizzle: float = 0.003
     platform_outages: float = 2
@@ -72,10 +85,15 @@ class Life:
     said: dict[str, list[datetime]] = field(default_factory=lambda: defaultdict(list))
     """By ref: when an event said that it is broken."""
     down: dict[str, list[tuple[datetime, datetime | None]]] = field(default_factory=lambda: defaultdict(list))
+    paused: dict[str, datetime] = field(default_factory=dict)
+    """By ref: since when a person has paused it."""
+    _tried: set[str] = field(default_factory=set)
+    """What healthd has tried to pause and not resumed since: whose pause it is then, nobody can tell."""
 
     def begin(self) -> None:
         """Draws the first of everything."""
         world = self.sandbox.world
+        self.weather.called = self._called
         self._provider_tells = self.sandbox.api.tell
         self.sandbox.api.tell = self.tell  # type: ignore[method-assign]
         self._repair_unseen = world.repair
@@ -138,6 +156,7 @@ class Life:
             (self.trouble.pauses, self._pause),
             (self.trouble.deletions, self._delete),
             (self.trouble.false_alarms, self._false_alarm),
+            (self.trouble.odd_posts, partial(self._post_fails, why=_ODD)),
         ]
         for rate, happens in plans:
             self._again(rate, partial(happens, account), lambda: account.id in self.sandbox.world.accounts)
@@ -167,6 +186,9 @@ class Life:
         self._goes_bad(account)
         self.record.note(str(account.id), "token dies", account.platform)
         self.tell(account, "account.token_expired", reason="Token expired.")
+        self._again(
+            self.trouble.failed_posts, partial(self._post_fails, account), lambda: self._publishes_in_vain(account)
+        )
         if self.rng.random() < self.trouble.repaired_elsewhere:
             self.at(self._hours(24), lambda: self._repair_elsewhere(account))
 
@@ -182,6 +204,19 @@ class Life:
         self._goes_bad(account)
         self.record.note(str(account.id), "connection breaks", account.platform)
         self.tell(account, "account.disconnected", reason="Access was revoked.")
+        self._again(
+            self.trouble.failed_posts, partial(self._post_fails, account), lambda: self._publishes_in_vain(account)
+        )
+
+    def _publishes_in_vain(self, account: Account) -> bool:
+        return account.broken and account.id in self.sandbox.world.accounts
+
+    def _post_fails(self, account: Account, why: dict[str, Any] = _REFUSED) -> None:
+        """Nobody publishes to what is paused."""
+        how = self._way(f"post of {account.id}") if account.is_active else None
+        if how is not None:
+            self.record.note(str(account.id), "post fails", why["code"])
+            self.sandbox.api.tell_of_post(account, next(self._numbers), why, **how)
 
     def _hiccup(self, account: Account) -> None:
         """An error that goes away by itself within the hour that patience allows."""
@@ -207,14 +242,34 @@ class Life:
         self.record.note(str(account.id), "repaired", account.platform)
 
     def _pause(self, account: Account) -> None:
+        ref = str(account.id)
+        if not account.is_active:
+            return
         account.is_active = False
-        self.record.note(str(account.id), "paused")
+        self.paused[ref] = self.now()
+        self.record.note(ref, "paused")
 
         def resume() -> None:
             account.is_active = True
-            self.record.note(str(account.id), "resumed")
+            self.paused.pop(ref, None)
+            self.record.note(ref, "resumed")
 
         self.at(self._hours(72), resume)
+
+    def _called(self, path: str, befalls: str) -> None:
+        """healthd pauses and resumes, but nothing that a person has paused."""
+        found = _POSTING.search(path)
+        if found is None:
+            return
+        ref, what = found.groups()
+        self.record.note(ref, f"healthd wants to {what} it", befalls)
+        since, tried = self.paused.get(ref), ref in self._tried
+        if since is not None and not tried and (what == "resume" or self.now() - since > UNSEEN):
+            self.record.violated("S18", f"healthd would {what} what a person paused at {since}", ref)
+        if what == "pause":
+            self._tried.add(ref)
+        elif not befalls:
+            self._tried.discard(ref)
 
     def _delete(self, account: Account) -> None:
         self.sandbox.world.remove_account(account)
@@ -234,18 +289,23 @@ class Life:
 
     def tell(self, account: Account, event: str, **more: Any) -> list[Delivery]:
         """The event's way: lost, doubled, late, or as it should be."""
-        chance = self.rng.random()
         if event != "account.connected":
             self.said[str(account.id)].append(self.now())
+        how = self._way(str(account.id), event)
+        return [] if how is None else self._provider_tells(account, event, **(how | more))
+
+    def _way(self, about: str, event: str = "") -> dict[str, Any] | None:
+        """How a webhook goes; ``None`` where it is lost."""
+        chance = self.rng.random()
         if chance < self.trouble.lost:
-            self.record.note(str(account.id), "webhook lost", event)
-            return []
-        more.setdefault("created_at", stamp(self.now()))
+            self.record.note(about, "webhook lost", event)
+            return None
+        how: dict[str, Any] = {"created_at": stamp(self.now())}
         if chance < self.trouble.lost + self.trouble.delayed:
-            more["delay"] = self.rng.expovariate(1 / 1800)
+            how["delay"] = self.rng.expovariate(1 / 1800)
         if self.rng.random() < self.trouble.doubled:
-            more["duplicates"] = self.rng.randint(1, 4)
-        return self._provider_tells(account, event, **more)
+            how["duplicates"] = self.rng.randint(1, 4)
+        return how
 
     def _api_storm(self) -> None:
         kind = self.rng.choice(KINDS)

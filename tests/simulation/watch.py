@@ -116,7 +116,8 @@ class Watch:
     def arrived(self, message: Message) -> None:
         """A person or a robot has a message in hand."""
         rows = self._ask(
-            "select a.ref, a.paused, n.subject, i.resolved_at, s.began_at, s.ended_at, n.doubtful,"
+            "select a.ref, a.paused and a.auto_paused_at is null, n.subject, i.resolved_at, s.began_at, s.ended_at,"
+            " n.doubtful,"
             " max(coalesce(i.acknowledged_until, 0), coalesce(i.snoozed_until, 0))"
             " from notices n left join accounts a on a.id = n.account_id left join incidents i on i.id = n.incident_id"
             " left join storms s on s.id = i.storm_id where n.id = ? or n.group_id = ? order by n.id",

@@ -67,12 +67,15 @@ class Weather(httpx2.AsyncBaseTransport):
     drizzle: float = 0.0
     storm: str = ""
     storm_share: float = 1.0
+    called: Callable[[str, str], None] = lambda *_: None
+    """Told of each call by its path, and of what befalls it."""
     _sent: deque[float] = field(default_factory=deque)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         self._meter()
         kind = self._strikes()
         self.record.note("api", f"{request.method} {_shape(request.url.path)}", kind)
+        self.called(request.url.path, kind)
         if kind in BREAKS:
             if kind == "reset":  # it was done all the same
                 await self.inner.handle_async_request(request)

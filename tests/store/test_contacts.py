@@ -65,8 +65,8 @@ def test_replacing_what_one_source_said_leaves_the_others_alone(connection: Conn
 
 def test_a_contact_is_forgotten_once(connection: Connection) -> None:
     contacts.put(connection, [ADA], FILE, NOON)
-    assert contacts.remove(connection, "ada")
-    assert not contacts.remove(connection, "ada")
+    assert contacts.remove(connection, "ada", NOON)
+    assert not contacts.remove(connection, "ada", NOON)
     assert everybody(connection) == {}
 
 

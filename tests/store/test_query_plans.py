@@ -12,7 +12,8 @@ from sqlalchemy import Connection, event
 
 from healthd.core.cadence import Cadence
 from healthd.core.model import Lane, NoticeKind, NoticeStatus
-from healthd.store import accounts, contacts, decisions, housekeeping, inbox, incidents, notices, storms
+from healthd.core.post_failures import PostFailure
+from healthd.store import accounts, contacts, decisions, housekeeping, inbox, incidents, notices, post_failures, storms
 from healthd.store.accounts import StoredAccount
 from healthd.store.decisions import Decision
 from healthd.store.inbox import Arrival, InboxStatus
@@ -21,6 +22,7 @@ from healthd.store.storms import Storm
 from tests.store.rows import ADA, DAY, MINUTE, NOON, add_account, add_incident, add_notice
 
 Job = Callable[[Connection, StoredAccount], object]
+FAILURE = PostFailure("7", "facebook", "TOKEN_EXPIRED", "", None, NOON)
 STORM = Storm("st1", "acme", "facebook", NOON, NOON, NOON + MINUTE, broken=1, accounts=9)
 
 
@@ -54,6 +56,14 @@ HOT: dict[str, Job] = {
     "release what a storm held": lambda c, a: notices.release(c, Holding("storm", "st1"), NOON),
     "release an incident": lambda c, a: notices.release_incident(c, "i1", NOON),
     "wake what was put off": lambda c, a: notices.wake(c, "i1", NOON),
+    "wake what is muted": lambda c, a: notices.wake_muted(c, a.id, NOON),
+    "mute": lambda c, a: accounts.mute(c, a.id, NOON + DAY),
+    "accounts that publish": lambda c, a: post_failures.publishing(c, "acme", "p", "facebook", 20),
+    "a failed post": lambda c, a: post_failures.record(c, a.id, FAILURE, "evt_1", about_grant=True),
+    "failed posts of an account": lambda c, a: post_failures.of_account(c, a.id),
+    "failed posts, counted": lambda c, a: post_failures.between(c, a.id, NOON, NOON + DAY),
+    "other failed posts": lambda c, a: post_failures.others_about_grant(c, a.id, "7", NOON, NOON + DAY),
+    "said of an account": lambda c, a: decisions.said_since(c, a.id, "held", NOON),
     "hold for a storm": lambda c, a: notices.hold_storm(c, Holding("storm", "st1", "a storm")),
     "cancel a storm": lambda c, a: notices.cancel_storm(c, "st1", "cancelled"),
     "renew a warning": lambda c, a: notices.renew_dropped(c, "s", NOON),
@@ -66,6 +76,9 @@ HOT: dict[str, Job] = {
     "open to a recipient": lambda c, a: notices.open_to(c, ADA),
     "wrote to": lambda c, a: notices.wrote_to(c, ["mail"], ADA.address),
     "for nobody": lambda c, a: notices.for_nobody(c, 10),
+    "tried again, counted": lambda c, a: notices.retrying(c),
+    "open for long, counted": lambda c, a: incidents.open_for_long(c, NOON + DAY),
+    "come so far": lambda c, a: incidents.reached(c, "told", ["i1"], NOON),
     "held, counted": lambda c, a: notices.held(c),
     "told to nobody, counted": lambda c, a: notices.unreached(c),
     "notices of an account": lambda c, a: notices.of_account(c, a.id),
@@ -108,11 +121,11 @@ HOT: dict[str, Job] = {
 
 WALK = re.compile(
     r"SCAN (accounts|notices|inbox|history|incidents|links|link_incidents|mints|storms|decisions|contacts|assignments"
-    r"|resolved|leader)\b"
+    r"|resolved|leader|post_failures)\b"
 )
 ONLY_OPEN = {
     "ix_notices_due", "ix_notices_hold", "ix_inbox_unsettled", "ix_incidents_open", "ix_incidents_open_workspace",
-    "ix_storms_current",
+    "ix_storms_current", "ix_notices_recipient_due",
 }  # fmt: skip
 """Indexes of what is still to be done, which may be walked: they are as short as the work that waits."""
 BY_WORKSPACE_ALONE = re.compile(r"SEARCH accounts USING .*\(workspace=\?\)$")

@@ -58,7 +58,12 @@ def imported_packages(files: Iterable[Path]) -> set[str]:
     return {name_of(package) for top in tops for package in packages[top]}
 
 
-DAEMON = [file for file in (ROOT / "healthd").rglob("*.py") if "demo" not in file.relative_to(ROOT).parts]
+TRACING = [ROOT / "healthd" / "otel.py"]
+DAEMON = [
+    file
+    for file in (ROOT / "healthd").rglob("*.py")
+    if "demo" not in file.relative_to(ROOT).parts and file not in TRACING
+]
 DEMO = sorted((ROOT / "healthd" / "demo").rglob("*.py"))
 
 
@@ -73,6 +78,19 @@ def test_whatever_is_declared_is_imported() -> None:
 def test_the_demo_imports_no_more_than_its_extra_adds() -> None:
     assert imported_packages(DEMO) - names(DEPENDENCIES) - names(EXTRAS["demo"]) == set()
     assert names(EXTRAS["demo"]) <= imported_packages(DEMO)
+
+
+def test_traces_need_no_more_than_their_extra_adds() -> None:
+    """Its packages share the name of their folder, so that each is told by what it provides there."""
+    provides = {
+        "opentelemetry-sdk": "opentelemetry.sdk",
+        "opentelemetry-exporter-otlp-proto-common": "opentelemetry.exporter.otlp.proto.common",
+    }
+    brought_by_the_sdk = ("opentelemetry.context", "opentelemetry.trace")
+    imported = {module for module, _ in imported_modules(TRACING) if module.startswith("opentelemetry")}
+    assert {module for module in imported if not module.startswith((*provides.values(), *brought_by_the_sdk))} == set()
+    assert all(any(module.startswith(one) for module in imported) for one in provides.values())
+    assert names(EXTRAS["otel"]) == provides.keys()
 
 
 @pytest.mark.parametrize(("module", "file"), BY_WAY_OF.values(), ids=BY_WAY_OF)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import runpy
 import subprocess
@@ -79,9 +80,14 @@ def normal(name: str) -> str:
 
 
 def test_the_bill_of_materials_is_healthds_own_lists_every_locked_package_and_what_needs_what(tmp_path: Path) -> None:
-    """Of the environment that the tests run in; the tool checks it against CycloneDX's schema before it writes."""
+    """Of the environment that the tests run in. That it meets CycloneDX's schema is checked where the image is built:
+    of so many packages that takes the tool longer than all of this.
+    """
     file = tmp_path / "sbom.cdx.json"
-    subprocess.run([ROOT / ".ci" / "sbom", sys.prefix, file], check=True)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(
+        [ROOT / ".ci" / "sbom", sys.prefix, file, "--no-validate"], check=True, env=os.environ | {"PATH": path}
+    )
     bill: Answer = json.loads(file.read_text("utf-8"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     root = bill["metadata"]["component"]

@@ -34,10 +34,13 @@ async def break_again(site: Site, broken: Broken) -> None:
     await site.scene.mail("needs to be reconnected", since=since)
 
 
-async def remove(site: Site, broken: Broken) -> None:
+async def remove(site: Site, broken: Broken, *, with_its_links: bool = False) -> None:
     def remove(connection: Any) -> None:
         [incident] = incidents.of_account(connection, stored.id)
-        incidents.resolve(connection, incident.id, Resolution.REMOVED, site.scene.now())
+        now = site.scene.now()
+        incidents.resolve(connection, incident.id, Resolution.REMOVED, now)
+        if with_its_links:
+            incidents.revoke_links(connection, incident.id, now)
 
     stored = (await site.scene.store.read(accounts.load, "sandbox", [str(broken.account.id)]))[str(broken.account.id)]
     await site.scene.store.run(remove)

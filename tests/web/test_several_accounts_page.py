@@ -211,10 +211,17 @@ async def test_what_was_repaired_and_broke_again_belongs_to_a_newer_message(site
     assert reading(done).page == "several_again"
 
 
+async def test_a_reader_who_is_let_go_reads_the_end_even_if_an_account_was_removed_as_well(site: Site) -> None:
+    some = await several(site, ANY)
+    await happenings.remove(site, some.accounts[0], with_its_links=True)
+    await happenings.revoke(site, some.accounts[0])
+    async with site.visitor() as http:
+        assert await states(some, http) == ["over", "over", "over"]
+
+
 async def test_an_account_that_was_removed_takes_the_link_of_the_others_not_along(site: Site) -> None:
     some = await several(site, ANY)
-    await happenings.remove(site, some.accounts[0])
-    await happenings.revoke(site, some.accounts[0])
+    await happenings.remove(site, some.accounts[0], with_its_links=True)
     async with site.visitor() as http:
         assert await states(some, http) == ["removed", "broken", "broken"]
         page = await some.see(http)

@@ -9,6 +9,20 @@ down_revision = None
 
 def upgrade() -> None:
     op.create_table(
+        "access_tokens",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.Column("used_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_access_tokens")),
+        sa.UniqueConstraint("digest", name=op.f("uq_access_tokens_digest")),
+        sa.UniqueConstraint("name", name=op.f("uq_access_tokens_name")),
+    )
+    op.create_table(
         "account_counts",
         sa.Column("workspace", sa.Text(), nullable=False),
         sa.Column("platform", sa.Text(), nullable=False),
@@ -40,18 +54,35 @@ def upgrade() -> None:
         sa.Column("missing_since", sa.BigInteger(), nullable=True),
         sa.Column("clicked_at", sa.BigInteger(), nullable=True),
         sa.Column("auto_paused_at", sa.BigInteger(), nullable=True),
+        sa.Column("muted_until", sa.BigInteger(), nullable=True),
         sa.Column("probe_at", sa.BigInteger(), nullable=True),
         sa.Column("probe_lane", sa.SmallInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_accounts")),
         sa.UniqueConstraint("workspace", "ref", name=op.f("uq_accounts_workspace_ref")),
     )
     with op.batch_alter_table("accounts", schema=None) as batch_op:
+        batch_op.create_index("ix_accounts_changed_at", ["changed_at", "id"], unique=False)
         batch_op.create_index(
             "ix_accounts_confirm_by",
             ["confirm_by"],
             unique=False,
             sqlite_where=sa.text("confirm_by IS NOT NULL"),
             postgresql_where=sa.text("confirm_by IS NOT NULL"),
+        )
+        batch_op.create_index(
+            "ix_accounts_muted_until",
+            ["muted_until"],
+            unique=False,
+            sqlite_where=sa.text("muted_until IS NOT NULL"),
+            postgresql_where=sa.text("muted_until IS NOT NULL"),
+        )
+        batch_op.create_index("ix_accounts_name", ["name", "id", "username", "ref"], unique=False)
+        batch_op.create_index(
+            "ix_accounts_paused",
+            ["paused", "id"],
+            unique=False,
+            sqlite_where=sa.text("paused"),
+            postgresql_where=sa.text("paused"),
         )
         batch_op.create_index("ix_accounts_probe", ["workspace", "probe_lane", "probe_at"], unique=False)
         batch_op.create_index("ix_accounts_profile", ["workspace", "profile", "platform", "state"], unique=False)
@@ -76,6 +107,20 @@ def upgrade() -> None:
         sa.Column("paused_until", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("workspace", name=op.f("pk_allowances")),
     )
+    op.create_table(
+        "answers",
+        sa.Column("who", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("request", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("status", sa.SmallInteger(), nullable=True),
+        sa.Column("headers", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("body", sa.LargeBinary(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("who", "key", name=op.f("pk_answers")),
+    )
+    with op.batch_alter_table("answers", schema=None) as batch_op:
+        batch_op.create_index("ix_answers_at", ["at"], unique=False)
+
     op.create_table(
         "assignments",
         sa.Column("workspace", sa.Text(), nullable=False),
@@ -121,6 +166,7 @@ def upgrade() -> None:
         sa.Column("received_at", sa.BigInteger(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("note", sa.Text(), nullable=True),
+        sa.Column("trace", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_inbox")),
         sa.UniqueConstraint("workspace", "event_id", name=op.f("uq_inbox_workspace_event_id")),
     )
@@ -191,6 +237,19 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "subscriptions",
+        sa.Column("workspace", sa.Text(), nullable=False),
+        sa.Column("ref", sa.Text(), server_default="", nullable=False),
+        sa.Column("url", sa.Text(), server_default="", nullable=False),
+        sa.Column("status", sa.Text(), server_default="", nullable=False),
+        sa.Column("events", sa.Text(), server_default="[]", nullable=False),
+        sa.Column("checked_at", sa.BigInteger(), nullable=False),
+        sa.Column("problem", sa.Text(), server_default="", nullable=False),
+        sa.Column("repaired_at", sa.BigInteger(), nullable=True),
+        sa.Column("read_back_to", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("workspace", name=op.f("pk_subscriptions")),
+    )
+    op.create_table(
         "troubles",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("workspace", sa.Text(), nullable=False),
@@ -211,6 +270,22 @@ def upgrade() -> None:
             sqlite_where=sa.text("ended_at IS NULL"),
             postgresql_where=sa.text("ended_at IS NULL"),
         )
+
+    op.create_table(
+        "audit",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("who", sa.Text(), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), server_default="", nullable=False),
+        sa.Column("account_id", sa.Integer(), nullable=True),
+        sa.Column("detail", sa.Text(), server_default="", nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_audit_account_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
+    )
+    with op.batch_alter_table("audit", schema=None) as batch_op:
+        batch_op.create_index("ix_audit_account_id_id", ["account_id", "id"], unique=False)
+        batch_op.create_index("ix_audit_at", ["at"], unique=False)
 
     op.create_table(
         "decisions",
@@ -273,6 +348,9 @@ def upgrade() -> None:
         sa.Column("acknowledged_until", sa.BigInteger(), nullable=True),
         sa.Column("acknowledged_by", sa.Text(), nullable=True),
         sa.Column("snoozed_until", sa.BigInteger(), nullable=True),
+        sa.Column("told_at", sa.BigInteger(), nullable=True),
+        sa.Column("page_at", sa.BigInteger(), nullable=True),
+        sa.Column("minted_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_incidents_account_id")),
         sa.ForeignKeyConstraint(["storm_id"], ["storms.id"], name=op.f("fk_incidents_storm_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_incidents")),
@@ -307,6 +385,7 @@ def upgrade() -> None:
             sqlite_where=sa.text("resolved_at IS NULL"),
             postgresql_where=sa.text("resolved_at IS NULL"),
         )
+        batch_op.create_index("ix_incidents_opened_at", ["opened_at", "id"], unique=False)
         batch_op.create_index("ix_incidents_workspace_opened_at", ["workspace", "opened_at"], unique=False)
 
     op.create_table(
@@ -324,6 +403,42 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("pauses", schema=None) as batch_op:
         batch_op.create_index("ix_pauses_workspace_due_at", ["workspace", "due_at"], unique=False)
+
+    op.create_table(
+        "post_failures",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("account_id", sa.Integer(), nullable=False),
+        sa.Column("post", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("code", sa.Text(), nullable=False),
+        sa.Column("message", sa.Text(), server_default="", nullable=False),
+        sa.Column("about_grant", sa.Boolean(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_post_failures_account_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_post_failures")),
+        sa.UniqueConstraint("account_id", "post", name=op.f("uq_post_failures_account_id_post")),
+    )
+    with op.batch_alter_table("post_failures", schema=None) as batch_op:
+        batch_op.create_index("ix_post_failures_account_id_at", ["account_id", "at"], unique=False)
+        batch_op.create_index("ix_post_failures_at", ["at"], unique=False)
+
+    op.create_table(
+        "sessions",
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("who", sa.Text(), nullable=False),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("token_id", sa.Text(), nullable=True),
+        sa.Column("origin", sa.Text(), server_default="", nullable=False),
+        sa.Column("began_at", sa.BigInteger(), nullable=False),
+        sa.Column("used_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["token_id"], ["access_tokens.id"], name=op.f("fk_sessions_token_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_sessions")),
+    )
+    with op.batch_alter_table("sessions", schema=None) as batch_op:
+        batch_op.create_index("ix_sessions_expires_at", ["expires_at"], unique=False)
 
     op.create_table(
         "links",
@@ -369,6 +484,7 @@ def upgrade() -> None:
         sa.Column("rendered_at", sa.BigInteger(), nullable=True),
         sa.Column("receipt", sa.Text(), nullable=True),
         sa.Column("sent_at", sa.BigInteger(), nullable=True),
+        sa.Column("trace", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_notices_account_id")),
         sa.ForeignKeyConstraint(["incident_id"], ["incidents.id"], name=op.f("fk_notices_incident_id")),
         sa.ForeignKeyConstraint(["storm_id"], ["storms.id"], name=op.f("fk_notices_storm_id")),
@@ -380,6 +496,14 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("notices", schema=None) as batch_op:
         batch_op.create_index("ix_notices_account_id", ["account_id"], unique=False)
+        batch_op.create_index("ix_notices_created_at", ["created_at", "id"], unique=False)
+        batch_op.create_index(
+            "ix_notices_dead",
+            ["created_at", "id"],
+            unique=False,
+            sqlite_where=sa.text("status = 'dead'"),
+            postgresql_where=sa.text("status = 'dead'"),
+        )
         batch_op.create_index(
             "ix_notices_due",
             ["due_at"],
