@@ -313,7 +313,7 @@ TRANSPORT: dict[str, tuple[Answer, type[ProviderError]]] = {
 async def test_no_whole_answer_is_unavailable_and_never_a_reading(said: str, endpoint: str, peer: Peer) -> None:
     misbehaviour, kind = TRANSPORT[said]
     peer.says(misbehaviour)
-    async with connected(peer, timeout=0.15) as client:
+    async with connected(peer, timeout=0.5) as client:
         error = await failure(CALLS[endpoint](client))
     assert type(error) is kind
     assert len(peer.asked) == (TRIES if kind is Unavailable and endpoint == "health" else 1)
