@@ -31,7 +31,7 @@ async def list_accounts(
         muted=wanted.muted is True,
         words=wanted.q,
     )
-    found = await office.desk.store.read(views.accounts_page, which, wanted.sort, wanted.cursor, wanted.limit)
+    found = await office.desk.store.browse(views.accounts_page, which, wanted.sort, wanted.cursor, wanted.limit)
     page = Page[Account](items=[Account.of(one) for one in found.rows], next=found.after)
     return with_next(request, response, page)
 
@@ -46,7 +46,7 @@ async def get_account(office: InOffice, _: AnyVisitor, account_id: AccountId) ->
 async def get_timeline(office: InOffice, _: AnyVisitor, account_id: AccountId) -> Timeline:
     """Readings, events, incidents, notices, clicks and decisions with their reasons: the newest of each, in order."""
     stored = await office.desk.account(account_id)
-    found = await office.desk.store.read(story, stored, office.engine, office.desk.now())
+    found = await office.desk.store.browse(story, stored, office.engine, office.desk.now())
     return Timeline.of(found)
 
 
@@ -54,7 +54,7 @@ async def get_timeline(office: InOffice, _: AnyVisitor, account_id: AccountId) -
 async def get_plan(office: InOffice, _: AnyVisitor, account_id: AccountId) -> Plan:
     """A dry run: who would be told if it broke now, when, and by which rule. Nothing is sent."""
     stored = await office.desk.account(account_id)
-    return Plan.of(await office.desk.store.read(dry_run, stored, office.engine, office.desk.now()))
+    return Plan.of(await office.desk.store.browse(dry_run, stored, office.engine, office.desk.now()))
 
 
 @router.post("/accounts/{account_id}/check", summary="Check an account now", status_code=202)
@@ -135,5 +135,5 @@ async def resume_posting(office: InOffice, visitor: Operator, account_id: Accoun
 
 async def _in_full(office: Office, account_id: int) -> AccountInFull:
     stored = await office.desk.account(account_id)
-    incident = await office.desk.store.read(incidents.open_for, account_id)
+    incident = await office.desk.store.browse(incidents.open_for, account_id)
     return AccountInFull.with_incident(stored, incident)

@@ -33,7 +33,7 @@ async def list_incidents(
         only_over=wanted.open is False,
         untold=wanted.untold,
     )
-    found = await office.desk.store.read(views.incidents_page, which, wanted.cursor, wanted.limit)
+    found = await office.desk.store.browse(views.incidents_page, which, wanted.cursor, wanted.limit)
     page = Page[Incident](items=[Incident.of(one) for one in found.rows], next=found.after)
     return with_next(request, response, page)
 
@@ -41,7 +41,7 @@ async def list_incidents(
 @router.get("/incidents/{incident_id}", summary="Show an incident")
 async def get_incident(office: InOffice, _: AnyVisitor, incident_id: IncidentId) -> IncidentInFull:
     """The incident, and who was told of it."""
-    row, told = await office.desk.store.read(_incident, incident_id)
+    row, told = await office.desk.store.browse(_incident, incident_id)
     return IncidentInFull.with_notices(row, told)
 
 
@@ -59,7 +59,7 @@ async def list_storms(
     request: Request, response: Response, office: InOffice, _: AnyVisitor, wanted: Annotated[StormsWanted, Query()]
 ) -> Page[Storm]:
     """Platforms whose accounts broke all at once, the newest first."""
-    found = await office.desk.store.read(views.storms_page, wanted.cursor, wanted.limit, lasting=wanted.lasting)
+    found = await office.desk.store.browse(views.storms_page, wanted.cursor, wanted.limit, lasting=wanted.lasting)
     page = Page[Storm](items=[Storm.of(one) for one in found.rows], next=found.after)
     return with_next(request, response, page)
 

@@ -34,7 +34,7 @@ async def list_notices(
         incident_id=wanted.incident,
         contact=wanted.contact,
     )
-    found = await office.desk.store.read(views.notices_page, which, wanted.cursor, wanted.limit)
+    found = await office.desk.store.browse(views.notices_page, which, wanted.cursor, wanted.limit)
     page = Page[Notice](items=[Notice.of(one) for one in found.rows], next=found.after)
     return with_next(request, response, page)
 
@@ -53,7 +53,7 @@ async def retry_notice(office: InOffice, visitor: Operator, notice_id: NoticeId)
 
 
 async def _in_full(office: Office, notice_id: str) -> NoticeInFull:
-    row, leader = await office.desk.store.read(_notice, notice_id)
+    row, leader = await office.desk.store.browse(_notice, notice_id)
     return NoticeInFull.with_content(row, leader)
 
 

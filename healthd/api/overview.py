@@ -44,7 +44,7 @@ Count = tuple[str, str, State, bool, int]
 @router.get("/overview", summary="Show how everything stands")
 async def get_overview(office: InOffice, _: AnyVisitor) -> Overview:
     """Counts, what is broken for longest, what is held, and what stands in the way."""
-    seen = await office.desk.store.read(_look, office.desk.now())
+    seen = await office.desk.store.browse(_look, office.desk.now())
     snapshot = seen.snapshot
     platforms = sorted({platform for _, platform, *_ in snapshot.accounts})
     return Overview(
@@ -109,7 +109,7 @@ def _platform(name: str, counts: list[Count], opened: Mapping[str, Mapping[date,
 @router.get("/workspaces", summary="Show each workspace")
 async def list_workspaces(office: InOffice, _: AnyVisitor) -> Workspaces:
     """Its accounts, how fresh they are, its webhook, its allowance, and what stands between healthd and its API."""
-    seen = await office.desk.store.read(_look, office.desk.now())
+    seen = await office.desk.store.browse(_look, office.desk.now())
     names = sorted({scope.workspace for scope in seen.snapshot.scopes} | set(office.workspaces))
     readings = office.allowances()
     return Workspaces(items=[_workspace(name, seen, readings.get(name)) for name in names])
@@ -147,7 +147,7 @@ async def list_audit(
 ) -> Page[Act]:
     """Acts of people through the pages, this API and the command line, the newest first."""
     after = views.place(wanted.cursor, int)[0] if wanted.cursor is not None else None
-    found = await office.desk.store.read(access.audit_of, after, wanted.limit + 1, wanted.account)
+    found = await office.desk.store.browse(access.audit_of, after, wanted.limit + 1, wanted.account)
     more = len(found) > wanted.limit
     shown = found[: wanted.limit]
     page = Page[Act](items=[Act.of(one) for one in shown], next=views.cursor(shown[-1].id) if more else None)

@@ -49,7 +49,7 @@ async def list_contacts(
     request: Request, response: Response, office: InOffice, _: AnyVisitor, wanted: Annotated[Paged, Query()]
 ) -> Page[Contact]:
     """Everybody who can be told, by key."""
-    found = await office.desk.store.read(views.contacts_page, wanted.cursor, wanted.limit)
+    found = await office.desk.store.browse(views.contacts_page, wanted.cursor, wanted.limit)
     page = Page[Contact](items=[Contact.of(one) for one in found.rows], next=found.after)
     return with_next(request, response, page)
 
@@ -82,7 +82,7 @@ async def delete_contact(request: Request, office: InOffice, visitor: Operator, 
 
 
 async def _contact(office: Office, key: str) -> StoredContact:
-    found = await office.desk.store.read(contacts.get, key)
+    found = await office.desk.store.browse(contacts.get, key)
     if found is None:
         raise NotThere(f"there is no contact {key!r}")
     return found
@@ -93,7 +93,7 @@ async def list_owners(
     request: Request, response: Response, office: InOffice, _: AnyVisitor, wanted: Annotated[OwnersWanted, Query()]
 ) -> Page[Owners]:
     """All records, by workspace, scope and ref."""
-    found = await office.desk.store.read(views.owners_page, wanted.workspace, wanted.cursor, wanted.limit)
+    found = await office.desk.store.browse(views.owners_page, wanted.workspace, wanted.cursor, wanted.limit)
     page = Page[Owners](items=[Owners.of(one) for one in found.rows], next=found.after)
     return with_next(request, response, page)
 
@@ -170,7 +170,7 @@ async def delete_owners(
 
 
 async def _owners(office: Office, place: tuple[str, str, str]) -> StoredAssignment:
-    found = await office.desk.store.read(contacts.owned_at, place)
+    found = await office.desk.store.browse(contacts.owned_at, place)
     if found is None:
         raise NotThere("no owners are on record there")
     return found
@@ -182,7 +182,7 @@ async def _put_owners(
     workspace, scope, ref = place
     entry = {"workspace": workspace, "scope": scope, "ref": ref} | given.model_dump()
     keys = {key for level in given.owners for key in level}
-    known = await office.desk.store.read(contacts.directory, keys)
+    known = await office.desk.store.browse(contacts.directory, keys)
     book = _read(office, {"owners": [entry]}, "owners[0]", known.contacts)
     owned = next(iter((book.owners or {}).values()))
     fresh = await office.desk.put_owners(owned, who, unless_changed(request, Owners.of))
@@ -220,7 +220,7 @@ async def list_bad_addresses(
     request: Request, response: Response, office: InOffice, _: AnyVisitor, wanted: Annotated[Paged, Query()]
 ) -> Page[BadAddress]:
     """Messages to them came back, so they are not written to again."""
-    found = await office.desk.store.read(views.bad_addresses_page, wanted.cursor, wanted.limit)
+    found = await office.desk.store.browse(views.bad_addresses_page, wanted.cursor, wanted.limit)
     page = Page[BadAddress](items=[BadAddress.of(one) for one in found.rows], next=found.after)
     return with_next(request, response, page)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from healthd.app import Daemon
 from healthd.config import load
@@ -82,3 +85,28 @@ async def test_closed_metrics_alone_need_somebody_who_may_read_them(tmp_path: Pa
     async with remote(tmp_path, {"access": 'pages = false\nmetrics = "token"'}) as scene:
         with pytest.raises(NobodyMayEnter):
             await Daemon(load(scene.write_config(), {}), scene.now).run()
+
+
+@pytest.mark.parametrize("page", ["/", "/accounts", "/workspaces", "/api/v1/accounts", "/api/v1/incidents"])
+async def test_who_looks_through_a_million_accounts_keeps_no_scrape_waiting(scene: Rig, page: str) -> None:
+    """Somebody's search takes its time, and another waits for it; what Prometheus and Kubernetes ask is answered."""
+    await scene.until(lambda: _is_up(scene, page), "the page")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def search(_: Connection) -> None:
+        begun.set()
+        go_on.wait()
+
+    async with asyncio.timeout(20):
+        searching = asyncio.create_task(scene.store.browse(search))
+        await asyncio.to_thread(begun.wait)
+        looking = asyncio.create_task(scene.http.get(scene.admin + page))
+        assert await asked(scene, *OPEN) == [200, 200, 200]
+        assert not (await asyncio.wait([looking], timeout=0.5))[0], "it waits for its turn behind the search"
+        go_on.set()
+        await searching
+        assert (await looking).status_code == 200
+
+
+async def _is_up(scene: Rig, page: str) -> bool:
+    return await asked(scene, page) == [200]

@@ -47,7 +47,7 @@ def _account_id(request: Request) -> int:
 def routes(site: Site) -> list[Route]:
     async def show(request: Request, flash: Flash | None, status: int) -> Response:
         now = site.now()
-        found = await site.store.read(load, _account_id(request), site.engine, now)
+        found = await site.store.browse(load, _account_id(request), site.engine, now)
         if found is None:
             raise NoPage("There is no such account.")
         asked = Asked(request.query_params)

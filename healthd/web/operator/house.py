@@ -43,7 +43,7 @@ def _workspaces(connection: Connection, now: datetime) -> Workspaces:
 
 def routes(site: Site) -> list[Route]:
     async def workspaces(request: Request, flash: Flash | None, status: int) -> Response:
-        found = await site.store.read(_workspaces, site.now())
+        found = await site.store.browse(_workspaces, site.now())
         facts = {
             "found": found, "names": _named(site.workspaces, found.seen), "configured": set(site.workspaces),
             "allowances": site.allowances(), "most_profiles": MOST_PROFILES,
@@ -55,12 +55,12 @@ def routes(site: Site) -> list[Route]:
         after = asked.text("after")
         if after and not (after.isascii() and after.isdecimal() and len(after) < 19):
             raise NoPage("This page does not exist: begin again at /audit.")
-        lines = await site.store.read(access.audit_of, int(after) if after else None, PAGE + 1)
+        lines = await site.store.browse(access.audit_of, int(after) if after else None, PAGE + 1)
         facts = {"lines": lines[:PAGE], "more": lines[PAGE - 1].id if len(lines) > PAGE else None}
         return site.render(request, "audit", flash, status, **facts)
 
     async def tokens(request: Request, flash: Flash | None, status: int) -> Response:
-        found = await site.store.read(access.tokens)
+        found = await site.store.browse(access.tokens)
         given = site.access.settings.tokens
         return site.render(request, "access", flash, status, tokens=found, given=given, settings=site.access.settings)
 

@@ -107,7 +107,7 @@ def routes(site: Site) -> list[Route]:
         asked, now = Asked(request.query_params), site.now()
         sort = asked.one("sort", Sort) or Sort.NAME
         wanted = account_filter(asked, site.workspaces, now)
-        page, workspaces, platforms = await site.store.read(_accounts, wanted, sort, asked.after)
+        page, workspaces, platforms = await site.store.browse(_accounts, wanted, sort, asked.after)
         facts = {
             "page": page, "asked": asked, "wanted": wanted, "sort": sort, "sorts": SORTS, "workspaces": workspaces,
             "platforms": platforms,
@@ -124,7 +124,7 @@ def routes(site: Site) -> list[Route]:
             only_open=asked.text("show") != "all",
             untold=bool(asked.text("untold")),
         )
-        page, lasting = await site.store.read(_incidents, wanted, asked.after)
+        page, lasting = await site.store.browse(_incidents, wanted, asked.after)
         facts = {
             "page": page, "asked": asked, "storms": lasting, "wanted": wanted,
             "workspaces": site.workspaces, "platforms": PLATFORMS, "causes": Cause, "ways": site.ways,
@@ -140,12 +140,12 @@ def routes(site: Site) -> list[Route]:
             incident_id=asked.text("incident") or None,
             contact=asked.text("contact"),
         )
-        page = await site.store.read(views.notices_page, wanted, asked.after, PAGE)
+        page = await site.store.browse(views.notices_page, wanted, asked.after, PAGE)
         facts = {"page": page, "asked": asked, "wanted": wanted, "channels": sorted(site.ways)}
         return site.render(request, "notices", flash, status, **facts)
 
     async def found_notice(request: Request) -> parts.NoticePage:
-        found = await site.store.read(_one_notice, request.path_params["notice_id"])
+        found = await site.store.browse(_one_notice, request.path_params["notice_id"])
         if found is None:
             raise NoPage("There is no such notice: it may have been too old to keep.")
         return found

@@ -155,7 +155,7 @@ def _tiles(seen: Snapshot, by_day: Mapping[str, Counter[date]], days: Sequence[d
 
 def routes(site: Site) -> list[Route]:
     async def show(request: Request, flash: Flash | None, status: int) -> Response:
-        found = await site.store.read(load, site.workspaces, site.now())
+        found = await site.store.browse(load, site.workspaces, site.now())
         facts = {"found": found, "allowances": site.allowances(), "workspaces": site.workspaces, "ways": site.ways}
         return site.render(request, "overview", flash, status, **facts)
 

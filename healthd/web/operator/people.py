@@ -68,7 +68,7 @@ def branches(routing: Routing) -> list[Branch]:
 
 def routes(site: Site) -> list[Route]:
     async def people(request: Request, flash: Flash | None, status: int) -> Response:
-        found, asked = await site.store.read(_people), Asked(request.query_params)
+        found, asked = await site.store.browse(_people), Asked(request.query_params)
         wanted = asked.text("q").casefold()
         shown = [
             one for one in found.contacts if not wanted or wanted in f"{one.contact.key} {one.contact.name}".casefold()
@@ -90,7 +90,7 @@ def routes(site: Site) -> list[Route]:
         asked = Asked(request.query_params)
         tried = []
         if asked.text("account"):
-            tried = await site.store.read(dry_runs, asked.text("account"), site.engine, site.now())
+            tried = await site.store.browse(dry_runs, asked.text("account"), site.engine, site.now())
         facts = {
             "asked": asked, "tried": tried[:MOST_TRIED], "branches": branches(site.engine.dispatch.routing),
             "operators": [target.key for target in site.engine.dispatch.operators],
