@@ -111,10 +111,12 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What good news ends. ``left`` accounts of the messages that began it are broken still; of the first of these
-    messages none is where ``all_over``, and neither of those whose receipts are ``also_over``.
+    """What good news ends. It answers ``first``, whose message was sent before the others that began it. ``left``
+    accounts of these messages are broken still; of the first one none is where ``all_over``, and neither of those whose
+    receipts are ``also_over``.
     """
 
+    first: StoredNotice | None = None
     left: int = 0
     all_over: bool = True
     also_over: tuple[Receipt, ...] = ()
@@ -426,7 +428,8 @@ class Outbox:
         ready = await self.store.read(self._made_ready, going)
         leader = ready.leader
         link = partial(self._link, leader) if leader.notice.kind in NEEDS_LINK else None
-        receipt = await self._hand_over(channel, ready.notices, self._message(ready), leader.first, link, ready.ending)
+        first = ready.ending.first or leader.first
+        receipt = await self._hand_over(channel, ready.notices, self._message(ready), first, link, ready.ending)
         if receipt is not None:
             await self._sent(ready, receipt, began)
 
@@ -846,11 +849,12 @@ def _ending(connection: Connection, going: Sequence[Facts]) -> Ending:
     """Looks at the messages that began what is over now."""
     firsts = {one.first.message_id: one.first for one in going if one.first is not None}
     left = {message: notices.still_broken(connection, message) for message in firsts}
-    leading = going[0].first.message_id if going[0].first is not None else ""
+    first = min(firsts.values(), key=lambda one: (one.sent_at or one.created_at, one.id), default=None)
+    leading = first.message_id if first is not None else ""
     over = tuple(
-        first.receipt for message, first in firsts.items() if message != leading and not left[message] and first.receipt
+        one.receipt for message, one in firsts.items() if message != leading and not left[message] and one.receipt
     )
-    return Ending(sum(left.values()), not left.get(leading, 0), over)
+    return Ending(first, sum(left.values()), not left.get(leading, 0), over)
 
 
 def _keep(

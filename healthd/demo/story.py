@@ -172,9 +172,7 @@ async def robots_and_a_person(play: Play) -> None:
     page = await play.person.watch(link, "repaired", REPAIRED_WITHIN)
     play.note("the open page says by itself that it is repaired", started, page)
     fixed = await play.mail_about(account, since, HEARD_WITHIN, "connected again")
-    # Good news of two accounts that come together go into the thread of one of them.
-    threads = {one.identity for one in play.scene.inbox.messages if one.to == mail.to}
-    kept = fixed is not None and fixed.thread in threads
+    kept = fixed is not None and fixed.thread == mail.identity
     play.note("a mail in the same thread says that it is fixed", started, kept)
     await asyncio.sleep(0.5)
     slack = [caught for caught in play.scene.inbox.messages if caught.way == "slack" and caught.edited]

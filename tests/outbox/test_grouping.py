@@ -321,6 +321,23 @@ async def test_accounts_of_one_message_repaired_one_after_the_other_make_one_goo
     assert (good.thread, good.first, good.all_over) == (bad.notice_id, {"number": "1"}, True)
 
 
+@pytest.mark.parametrize("repaired_first", ["1", "2"])
+async def test_good_news_of_several_messages_answer_the_one_that_came_first(
+    scene: Surroundings, repaired_first: str
+) -> None:
+    for ref in "12":
+        await scene.break_together(ref)
+        await scene.send_all(10 * MINUTE)
+    for ref in (repaired_first, "2" if repaired_first == "1" else "1"):
+        await scene.recovers(ref)
+        scene.ahead += SECOND
+    await scene.send_all(10 * MINUTE)
+    [one, two, good] = scene.mail.taken
+    assert names(scene) == ["1", "2"]
+    assert (good.thread, good.first, good.also_over) == (one.notice_id, {"number": "1"}, ({"number": "2"},))
+    assert two.notice_id != good.thread
+
+
 async def test_good_news_of_some_says_how_many_of_the_message_are_left(scene: Surroundings) -> None:
     await scene.break_together("1", "2", "3")
     await scene.send_all(MINUTE)
