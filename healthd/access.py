@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from healthd.core.roles import Grants, Role
+from healthd.sections import Section, as_list
 
 LONGEST_TOKEN = 512
 _SHORTEST_TOKEN = 32
@@ -39,27 +40,19 @@ def _filled(value: SecretStr) -> SecretStr:
     return value
 
 
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class TokenSettings(_Section):
+class TokenSettings(Section):
     """A token that comes with the settings; its name stands in ``[access.tokens.NAME]``."""
 
     role: Role
     token: Annotated[SecretStr, AfterValidator(_token)]
 
 
-class _Granting(_Section):
+class _Granting(Section):
     """Who is given which role; whoever is in none of these may not enter."""
 
-    groups: dict[str, Role] = {}
-    users: dict[str, Role] = {}
-    domains: dict[str, Role] = {}
+    groups: dict[str, Role] = Field(default_factory=dict)
+    users: dict[str, Role] = Field(default_factory=dict)
+    domains: dict[str, Role] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _somebody(self) -> _Granting:
@@ -80,7 +73,7 @@ class OidcSettings(_Granting):
     issuer: str
     client_id: str
     client_secret: Annotated[SecretStr, AfterValidator(_filled)]
-    scopes: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ("openid", "email", "profile")
+    scopes: Annotated[tuple[str, ...], BeforeValidator(as_list)] = ("openid", "email", "profile")
     groups_claim: str = "groups"
     ca_file: Path | None = None
 
@@ -115,7 +108,7 @@ class ProxySettings(_Granting):
 
     header: str
     groups_header: str = ""
-    addresses: Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+    addresses: Annotated[tuple[str, ...], BeforeValidator(as_list)]
 
     @field_validator("header", "groups_header")
     @classmethod

@@ -22,9 +22,10 @@ from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, BinaryIO, Literal, TypeVar
 from urllib.parse import parse_qs
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, SecretStr, model_validator
 
 from healthd.core.text import clean
+from healthd.sections import Section, as_list
 
 Provider = Literal["ses", "postmark", "sendgrid", "mailgun", "resend", "dsn"]
 
@@ -112,22 +113,16 @@ def _not_empty(value: SecretStr) -> SecretStr:
     return value
 
 
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-class BounceSettings(BaseModel):
+class BounceSettings(Section):
     """Who reports bounces to ``POST /bounces/NAME/TOKEN``.
 
     ``secrets`` are the provider's signing keys: Mailgun's sign a time, Resend's the whole body. ``topic`` is the ARN of
     the one Amazon topic that is listened to; once it is set, its subscription is confirmed.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
     provider: Provider
     token: Annotated[SecretStr, AfterValidator(_guessable)]
-    secrets: Annotated[tuple[Annotated[SecretStr, AfterValidator(_not_empty)], ...], BeforeValidator(_as_list)] = ()
+    secrets: Annotated[tuple[Annotated[SecretStr, AfterValidator(_not_empty)], ...], BeforeValidator(as_list)] = ()
     topic: str | None = None
 
     @model_validator(mode="after")

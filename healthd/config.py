@@ -33,6 +33,7 @@ from pydantic import (
     model_validator,
 )
 
+from healthd import sections
 from healthd.access import OidcSettings, ProxySettings, TokenSettings
 from healthd.bounces import BounceSettings
 from healthd.channels import ChannelSettings
@@ -79,7 +80,8 @@ def _duration(value: object) -> object:
 
 
 def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str | int) else value
+    """Ids of accounts and profiles may be written as numbers."""
+    return [value] if isinstance(value, int) else sections.as_list(value)
 
 
 def _sensible(value: timedelta) -> timedelta:
@@ -115,8 +117,8 @@ LinkSecrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_signs_links)]
 WebhookSecrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_signs_webhooks)], ...], BeforeValidator(_as_list)]
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, coerce_numbers_to_str=True)
+class Section(sections.Section):
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
 
 def _address(value: str) -> str:

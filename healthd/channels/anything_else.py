@@ -11,11 +11,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from healthd.channels.base import LONGEST, Content, Dead, Delivery, Message, Receipt, Retry, fill
 from healthd.channels.sentences import joined
 from healthd.channels.wording import Tone, Wording, Words, plain
+from healthd.sections import Section
 
 if TYPE_CHECKING:
     from apprise import Apprise
@@ -55,10 +56,8 @@ def _service(url: str) -> Apprise:
     return apprise
 
 
-class AppriseSettings(BaseModel):
+class AppriseSettings(Section):
     """A service that Apprise knows."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     type: Literal["apprise"]
     url: SecretStr

@@ -14,10 +14,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from healthd.channels.base import LONGEST, Content, Dead, Delivery, Message, Receipt, Retry, fill
 from healthd.channels.wording import Wording, plain
+from healthd.sections import Section
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
@@ -63,10 +64,8 @@ def parse_mailbox(text: str) -> tuple[str, str]:
     return name, parse_address(match["address"] or match["bare"])
 
 
-class EmailSettings(BaseModel):
+class EmailSettings(Section):
     """A mail server to send through."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     type: Literal["email"]
     host: str = Field(min_length=1, pattern=r"^[A-Za-z0-9.:_-]+$")

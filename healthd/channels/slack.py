@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from healthd.channels.base import LONGEST, Content, Dead, Delivery, Message, Receipt, Retry, fill
 from healthd.channels.sentences import joined
 from healthd.channels.wording import Fact, Row, Tone, Wording, Words, plain
 from healthd.core.model import GOOD_NEWS, NoticeKind
+from healthd.sections import Section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,10 +31,8 @@ _SECRET = re.compile(r"[A-Za-z0-9]{16,128}")
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 
 
-class SlackSettings(BaseModel):
+class SlackSettings(Section):
     """A Slack app's ``token`` and the ``channel`` it writes to, or an incoming ``webhook_url``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     type: Literal["slack"]
     token: SecretStr | None = None

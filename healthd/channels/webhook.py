@@ -19,7 +19,7 @@ from email.utils import parsedate_to_datetime
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
 
 from healthd.channels.base import (
     LINK,
@@ -37,6 +37,7 @@ from healthd.channels.base import (
     fill,
 )
 from healthd.core.model import NoticeKind
+from healthd.sections import Section, as_list
 
 if TYPE_CHECKING:
     import httpx2
@@ -101,25 +102,19 @@ def _is_host(host: str) -> bool:
     return False
 
 
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
 Secret = Annotated[SecretStr, AfterValidator(_signs)]
 """A key by the Standard Webhooks specification."""
-Secrets = Annotated[tuple[Secret, ...], BeforeValidator(_as_list)]
+Secrets = Annotated[tuple[Secret, ...], BeforeValidator(as_list)]
 
 
-class WebhookSettings(BaseModel):
+class WebhookSettings(Section):
     """An endpoint of the customer's own. All ``secrets`` sign, the newest first: so they can be changed at leisure."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     type: Literal["webhook"]
     url: SecretStr
     secrets: Secrets = Field(min_length=1, max_length=8)
-    events: Annotated[tuple[EventName, ...], BeforeValidator(_as_list)] = EVENTS
-    """Which events it hears of; with none, only what routes send to it."""
+    events: Annotated[tuple[EventName, ...], BeforeValidator(as_list)] = EVENTS
+    """Which events it hears of."""
     min_severity: Literal["info", "warning", "error", "critical"] = "info"
     timeout: float = Field(default=20.0, gt=0, le=LONGEST - _GRACE)
     """Seconds for one attempt. The specification advises 15 to 30."""
