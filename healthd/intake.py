@@ -31,7 +31,7 @@ from healthd.store import inbox
 from healthd.store.accounts import chunked
 from healthd.store.database import Store, StoreUnavailable
 from healthd.store.inbox import Arrival, InboxStatus, Received
-from healthd.visitors import Mistakes, network
+from healthd.visitors import Mistakes, Seldom, network
 
 BODY_LIMIT = 64 * 1024
 QUEUE_LIMIT = 10_000
@@ -43,8 +43,6 @@ TOLD_AT_ONCE = 50
 KEY_REVOKED = "key.revoked"
 STORED_WITHIN = 2.0
 """Seconds that a sender waits for the commit before it is told to come again."""
-REFUSALS_TOLD_EVERY = 60.0
-"""Seconds between two lines in the log about bad signatures for one workspace, however many there are."""
 _RETRY = {"retry-after": "5"}
 
 ANSWERS: dict[str, tuple[int, dict[str, str], bytes]] = {
@@ -79,13 +77,12 @@ class Refusals:
 
     _mistakes: Mistakes = field(default_factory=Mistakes)
     _untold: Counter[str] = field(default_factory=Counter)
-    _told_at: dict[str, float] = field(default_factory=dict)
+    _told: Seldom = field(default_factory=Seldom)
 
     def note(self, workspace: str, reason: str, address: str, now: float) -> str:
         """The outcome: the reason of the refusal, or that there were too many of them from there."""
         self._untold[workspace] += 1
-        if now - self._told_at.get(workspace, -REFUSALS_TOLD_EVERY) >= REFUSALS_TOLD_EVERY:
-            self._told_at[workspace] = now
+        if self._told.is_due(workspace, now):
             log.warning("webhook.refused", workspace=workspace, reason=reason, times=self._untold.pop(workspace))
         return "refused_too_often" if self._mistakes.again(network(address), now) else f"refused_{reason}"
 

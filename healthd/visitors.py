@@ -18,6 +18,21 @@ def network(address: str, *, v4: int = 32, v6: int = 64) -> str:
     return str(ipaddress.ip_network((parsed, prefix), strict=False))
 
 
+class Seldom:
+    """What may happen any number of times and is told once in a while, for each of its kinds by itself."""
+
+    def __init__(self, every: float = 60.0) -> None:
+        self._every = every
+        self._told_at: dict[str, float] = {}
+
+    def is_due(self, what: str, now: float) -> bool:
+        """Whether it is told this time. ``now`` and the time between two are in seconds."""
+        if now - self._told_at.get(what, -self._every) < self._every:
+            return False
+        self._told_at[what] = now
+        return True
+
+
 class Mistakes:
     """A token bucket for each address: so many mistakes at once, and ``per_second`` more with time.
 

@@ -13,7 +13,7 @@ import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from urllib.parse import quote, urlsplit
 
 import structlog
@@ -29,7 +29,7 @@ from healthd.outbound import is_loopback
 from healthd.store import access as stored
 from healthd.store.access import NOTE_USE_EVERY, AccessToken, Session, digest_of
 from healthd.store.database import Store, StoreUnavailable
-from healthd.visitors import Mistakes, network
+from healthd.visitors import Mistakes, Seldom, network
 from healthd.web.guarding import (
     HEADERS,
     SAFE_METHODS,
@@ -52,7 +52,6 @@ log = structlog.get_logger("healthd.web")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
-_ONCE_IN = timedelta(minutes=1)
 _FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
@@ -84,7 +83,7 @@ class Access:
         self._key = secrets.token_bytes(32)
         self._mistakes = Mistakes()
         self._refusals = 0
-        self._quiet_until: dict[str, datetime] = {}
+        self._told = Seldom()
         self._sign_in = SignIn(self)
 
     # Whom we know
@@ -174,7 +173,7 @@ class Access:
             return None
         if not chosen.believes(peer(request)):
             self.heard("proxy_refused")
-            if self._is_due("proxy"):
+            if self._told.is_due("proxy", self.now().timestamp()):
                 log.warning("access.proxy_header_refused", peer=network(peer(request)))
             raise Forbidden(f"{chosen.header} is believed from access.proxy.addresses only, and this is none of them.")
         name = clean(said[0], 200) if len(said) == 1 else ""
@@ -331,7 +330,7 @@ class Access:
         """Counts a refused sign-in, and puts on record once a minute how many there were."""
         self.heard("refused")
         self._refusals += 1
-        if not self._is_due("refusals"):
+        if not self._told.is_due("refusals", self.now().timestamp()):
             return
         count, self._refusals = self._refusals, 0
         detail = f"{how}; refused since the last such line: {count}"
@@ -339,13 +338,6 @@ class Access:
             await self.store.run(
                 stored.note_audit, self.now(), "", "sign_in.refused", network(peer(request)), detail=detail
             )
-
-    def _is_due(self, what: str) -> bool:
-        now = self.now()
-        if now < self._quiet_until.get(what, now):
-            return False
-        self._quiet_until[what] = now + _ONCE_IN
-        return True
 
     async def close(self) -> None:
         await self._sign_in.close()

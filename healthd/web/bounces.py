@@ -20,14 +20,12 @@ from starlette.routing import Route
 from healthd.bodies import Endpoint, Unread, read_body
 from healthd.bounces import LIMITS, Bounce, BounceSettings, Forged, Unreadable, hear
 from healthd.store.database import StoreUnavailable
-from healthd.visitors import Mistakes, network
+from healthd.visitors import Mistakes, Seldom, network
 
 AT_ONCE = 8
 """Reports under way; whoever brings more is asked to come again."""
 RECORDED_WITHIN = 5.0
 """Seconds that a sender waits for the store before it is asked to come again."""
-TOLD_EVERY = 60.0
-"""Seconds between two lines in the log about one source's reports that nothing follows from."""
 _RETRY = {"retry-after": "5"}
 
 ANSWERS: Mapping[str, tuple[int, Mapping[str, str]]] = {
@@ -104,7 +102,7 @@ class BounceDesk:
 
     _mistakes: Mistakes = field(default_factory=Mistakes)
     _under_way: int = 0
-    _told_at: dict[str, float] = field(default_factory=dict)
+    _told: Seldom = field(default_factory=Seldom)
 
     async def answer(self, request: Request) -> Response:
         name, source = request.path_params["name"], self._source(request)
@@ -174,7 +172,5 @@ class BounceDesk:
         return "refused_too_often" if often else outcome
 
     def _tell(self, name: str, happened: str, reason: str) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._told_at.get(name, -TOLD_EVERY) >= TOLD_EVERY:
-            self._told_at[name] = now
+        if self._told.is_due(name, asyncio.get_running_loop().time()):
             log.warning(happened, source=name, reason=reason)

@@ -1,4 +1,4 @@
-"""What the private listener's pages and API share: who is asking, how they are refused, what goes with each answer."""
+"""What pages and API share: who is asking, how they are refused, what goes with each answer."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from starlette.responses import Response
 
 from healthd.core.roles import Role
 
-HEADERS: Mapping[str, str] = {
-    "content-security-policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; font-src 'self'; "
-        "connect-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
-    ),
+HARDENED: Mapping[str, str] = {
     "cache-control": "no-store",
-    # Without any referrer browsers send "Origin: null" with a form, and it would look like somebody else's.
-    "referrer-policy": "same-origin",
     "x-robots-tag": "noindex, nofollow, noarchive",
     "x-frame-options": "DENY",
     "x-content-type-options": "nosniff",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+"""Go with every page of ours, whoever it is for."""
+HEADERS: Mapping[str, str] = {
+    **HARDENED,
+    "content-security-policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; font-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+    ),
+    # Without any referrer browsers send "Origin: null" with a form, and it would look like somebody else's.
+    "referrer-policy": "same-origin",
 }
 """Go with every answer of the private listener that does not say otherwise."""
 

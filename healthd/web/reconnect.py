@@ -40,6 +40,7 @@ from healthd.store.database import Store, StoreUnavailable
 from healthd.store.incidents import Link, Step
 from healthd.visitors import Mistakes, network
 from healthd.web import noting
+from healthd.web.guarding import HARDENED
 from healthd.web.reconnect_cases import OPEN_PAGES, PRESSABLE, WATCHED, Case, Visit, all_of, cookie_of, look_up
 from healthd.web.reconnect_words import SAYINGS, noted, rows_of, words_for
 
@@ -467,14 +468,4 @@ def _headers(allowed_hosts: Collection[str]) -> dict[str, str]:
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src data:; connect-src 'self'; "
         f"base-uri 'none'; frame-ancestors 'none'; form-action 'self' https:{local}"
     )
-    return {
-        "content-security-policy": policy,
-        "cache-control": "no-store",
-        "referrer-policy": "no-referrer",
-        "x-robots-tag": "noindex, nofollow, noarchive",
-        "x-frame-options": "DENY",
-        "x-content-type-options": "nosniff",
-        "cross-origin-opener-policy": "same-origin",
-        "cross-origin-resource-policy": "same-origin",
-        "permissions-policy": "camera=(), geolocation=(), microphone=()",
-    }
+    return {**HARDENED, "content-security-policy": policy, "referrer-policy": "no-referrer"}

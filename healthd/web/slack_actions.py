@@ -31,7 +31,7 @@ from healthd.dispatch import Dispatch
 from healthd.providers.smartlyq import is_allowed_link
 from healthd.store import incidents, notices
 from healthd.store.database import Store, StoreUnavailable
-from healthd.visitors import Mistakes, network
+from healthd.visitors import Mistakes, Seldom, network
 from healthd.web import noting
 
 BODY_LIMIT = 64 * 1024
@@ -43,8 +43,6 @@ TOLERANCE = timedelta(minutes=5)
 REPLIED_WITHIN = 5.0
 REPLY_HOSTS = frozenset({"hooks.slack.com", "hooks.slack-gov.com"})
 AT_ONCE = 16
-TOLD_EVERY = 60.0
-"""Seconds between two lines in the log about requests that are not from Slack."""
 
 SAID: Mapping[str, str] = {"acknowledge": "acknowledge", "snooze": "snooze:1d"}
 """What a button says, by its ``action_id``. Any other, such as the link to the page, needs no answer of ours."""
@@ -140,7 +138,7 @@ class SlackDesk:
 
     _mistakes: Mistakes = field(default_factory=Mistakes)
     _under_way: int = 0
-    _told_at: float = -TOLD_EVERY
+    _told: Seldom = field(default_factory=Seldom)
 
     async def answer(self, request: Request) -> Response:
         channel = request.path_params["channel"]
@@ -167,8 +165,7 @@ class SlackDesk:
 
     def _refused(self, request: Request) -> str:
         now, address = asyncio.get_running_loop().time(), request.client.host if request.client else ""
-        if now - self._told_at >= TOLD_EVERY:
-            self._told_at = now
+        if self._told.is_due("refused", now):
             log.warning("slack.refused", reason="no valid signature of a channel that takes presses")
         return "refused_too_often" if self._mistakes.again(network(address), now) else "refused"
 

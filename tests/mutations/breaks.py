@@ -543,7 +543,7 @@ BREAKS: Mapping[str, Break] = {
     "where a link leads is told whence": Break(
         "P9",
         "healthd/web/reconnect.py",
-        {'"referrer-policy": "no-referrer",': '"referrer-policy": "unsafe-url",'},
+        {'"referrer-policy": "no-referrer"}': '"referrer-policy": "unsafe-url"}'},
         (f"{_PAGE}::test_every_answer_is_guarded", f"{_PAGE}::test_refusals_and_redirects_are_guarded_as_well"),
     ),
     "what is stored opens the page": Break(
