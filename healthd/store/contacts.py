@@ -169,12 +169,6 @@ def put(connection: Connection, given: Iterable[Contact], source: str, now: date
         connection.execute(_PUT, rows)
 
 
-def replace(connection: Connection, given: Iterable[Contact], source: str, now: datetime) -> None:
-    """The contacts in place of all that came from this source; those of other sources stay unless they are named."""
-    connection.execute(delete(contacts).where(contacts.c.source == source))
-    put(connection, given, source, now)
-
-
 def remove(connection: Connection, key: str, now: datetime) -> bool:
     """Whether there was such a contact. What names it still does, and reaches nobody there; the links that it was sent
     open nothing any more, unless somebody else is reached at that address.

@@ -54,15 +54,6 @@ def test_a_contact_put_again_takes_the_place_of_the_old_one(connection: Connecti
     assert (found.contact, found.source, found.updated_at) == (moved, API, NOON + DAY)
 
 
-def test_replacing_what_one_source_said_leaves_the_others_alone(connection: Connection) -> None:
-    contacts.put(connection, [ADA], FILE, NOON)
-    contacts.put(connection, [BOB], API, NOON)
-    contacts.replace(connection, [Contact("eve", "Eve", ())], FILE, NOON)
-    assert everybody(connection) == {"bob": API, "eve": FILE}
-    contacts.replace(connection, [], FILE, NOON)
-    assert everybody(connection) == {"bob": API}
-
-
 def test_a_contact_is_forgotten_once(connection: Connection) -> None:
     contacts.put(connection, [ADA], FILE, NOON)
     assert contacts.remove(connection, "ada", NOON)
