@@ -25,7 +25,7 @@ from healthd.store import answers
 from healthd.store.answers import NOT_KEPT, Answer
 from healthd.store.database import Store, StoreUnavailable
 from healthd.web.access import Access, Visitor
-from healthd.web.guarding import HEADERS, SAFE_METHODS
+from healthd.web.guarding import SAFE_METHODS, harden
 
 log = structlog.get_logger("healthd.api")
 
@@ -64,9 +64,7 @@ class Door:
         if scope["type"] != "http":
             raise RuntimeError("the API speaks HTTP only")
         request = Request(scope, receive)
-        response = await self._answer(request)
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
+        response = harden(await self._answer(request))
         response.headers["vary"] = "authorization, cookie"
         if request.method == "HEAD":
             response.body = b""

@@ -31,7 +31,6 @@ from healthd.store.access import NOTE_USE_EVERY, AccessToken, Session, digest_of
 from healthd.store.database import Store, StoreUnavailable
 from healthd.visitors import Mistakes, Seldom, network
 from healthd.web.guarding import (
-    HEADERS,
     SAFE_METHODS,
     SESSION_COOKIE,
     Forbidden,
@@ -39,6 +38,7 @@ from healthd.web.guarding import (
     Proven,
     Visitor,
     cookie_name,
+    harden,
     own_path,
     peer,
     problem,
@@ -215,10 +215,7 @@ class Access:
 
         @functools.wraps(endpoint)
         async def guarded(request: Request) -> Response:
-            response = await self._answered(role, endpoint, request)
-            for name, value in HEADERS.items():
-                response.headers.setdefault(name, value)
-            return response
+            return harden(await self._answered(role, endpoint, request))
 
         return guarded
 

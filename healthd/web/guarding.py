@@ -36,6 +36,14 @@ HEADERS: Mapping[str, str] = {
 }
 """Go with every answer of the private listener that does not say otherwise."""
 
+
+def harden(response: Response, headers: Mapping[str, str] = HEADERS) -> Response:
+    """Adds these headers to an answer where it has none of its own."""
+    for name, value in headers.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
 SESSION_COOKIE = "healthd"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")

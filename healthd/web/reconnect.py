@@ -40,7 +40,7 @@ from healthd.store.database import Store, StoreUnavailable
 from healthd.store.incidents import Link, Step
 from healthd.visitors import Mistakes, network
 from healthd.web import noting
-from healthd.web.guarding import HARDENED
+from healthd.web.guarding import HARDENED, harden
 from healthd.web.reconnect_cases import OPEN_PAGES, PRESSABLE, WATCHED, Case, Visit, all_of, cookie_of, look_up
 from healthd.web.reconnect_words import SAYINGS, noted, rows_of, words_for
 
@@ -146,9 +146,7 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        response = await self._answered(request)
-        for name, value in self._page.headers.items():
-            response.headers.setdefault(name, value)
+        response = harden(await self._answered(request), self._page.headers)
         await response(scope, receive, send)
 
     async def _answered(self, request: Request) -> Response:

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from healthd.bodies import Unread, form_fields, read_body
 from healthd.store.database import StoreUnavailable
-from healthd.web.guarding import HEADERS, SESSION_COOKIE, Forbidden, NotSignedIn, Proven, cookie_name, own_path
+from healthd.web.guarding import SESSION_COOKIE, Forbidden, NotSignedIn, Proven, cookie_name, harden, own_path
 
 if TYPE_CHECKING:
     from healthd.web.access import Access
@@ -124,9 +124,7 @@ class _Endpoint:
         self._pages, self._answers = pages, answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._answered(Request(scope, receive))
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
+        response = harden(await self._answered(Request(scope, receive)))
         await response(scope, receive, send)
 
     async def _answered(self, request: Request) -> Response:
