@@ -59,10 +59,11 @@ def imported_packages(files: Iterable[Path]) -> set[str]:
 
 
 TRACING = [ROOT / "healthd" / "otel.py"]
+POSTGRES = [ROOT / "healthd" / "store" / "postgres.py"]
 DAEMON = [
     file
     for file in (ROOT / "healthd").rglob("*.py")
-    if "demo" not in file.relative_to(ROOT).parts and file not in TRACING
+    if "demo" not in file.relative_to(ROOT).parts and file not in (*TRACING, *POSTGRES)
 ]
 DEMO = sorted((ROOT / "healthd" / "demo").rglob("*.py"))
 
@@ -78,6 +79,10 @@ def test_whatever_is_declared_is_imported() -> None:
 def test_the_demo_imports_no_more_than_its_extra_adds() -> None:
     assert imported_packages(DEMO) - names(DEPENDENCIES) - names(EXTRAS["demo"]) == set()
     assert names(EXTRAS["demo"]) <= imported_packages(DEMO)
+
+
+def test_postgresql_needs_no_more_than_its_extra_adds() -> None:
+    assert imported_packages(POSTGRES) - names(DEPENDENCIES) == names(EXTRAS["postgres"])
 
 
 def test_traces_need_no_more_than_their_extra_adds() -> None:
