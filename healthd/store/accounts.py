@@ -12,10 +12,10 @@ from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Select, and_, bindparam, case, func, insert, or_, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.core.model import BROKEN, Account, Cause, Lane, State, login_family
 from healthd.store.schema import account_counts, accounts
+from healthd.store.words import upsert
 
 T = TypeVar("T")
 
@@ -169,9 +169,6 @@ def write(connection: Connection, changed: Sequence[tuple[StoredAccount, StoredA
     _count(connection, delta)
 
 
-_NEXT_ID = select(func.coalesce(func.max(accounts.c.id), 0) + 1)
-
-
 _MUTE = update(accounts).where(accounts.c.id == bindparam("row_id")).values(muted_until=bindparam("until"))
 
 
@@ -180,18 +177,28 @@ def mute(connection: Connection, account_id: int, until: datetime | None) -> Non
     connection.execute(_MUTE, {"row_id": account_id, "until": until})
 
 
-def next_id(connection: Connection) -> int:
-    """The id of the next new account, in a transaction that writes: nobody else can take it meanwhile."""
-    return int(connection.execute(_NEXT_ID).scalar_one())
+_LAST_ID = select(func.coalesce(func.max(accounts.c.id), 0))
+_FROM_SEQUENCE = select(func.nextval("accounts_id_seq")).select_from(
+    func.generate_series(1, bindparam("number")).table_valued()
+)
+
+
+def new_ids(connection: Connection, number: int) -> Sequence[int]:
+    """Ids for so many new accounts, in a transaction that writes: nobody else gets the same ones."""
+    if connection.dialect.name == "postgresql":
+        return list(connection.execute(_FROM_SEQUENCE, {"number": number}).scalars())
+    last = connection.execute(_LAST_ID).scalar_one()
+    return range(last + 1, last + 1 + number)
 
 
 def create(connection: Connection, fresh: Sequence[StoredAccount]) -> None:
-    """Inserts accounts; the database chooses the ``id`` of one that has none (0)."""
+    """Inserts accounts; one that has no ``id`` (0) is given one."""
     if not fresh:
         return
+    ids = iter(new_ids(connection, sum(not stored.id for stored in fresh)))
     rows = [
         {
-            "id": stored.id or None,
+            "id": stored.id or next(ids),
             "workspace": stored.account.workspace,
             "ref": stored.account.ref,
             "first_seen_at": stored.first_seen_at,
@@ -376,11 +383,16 @@ _OVERDUE = (
     .order_by(accounts.c.confirm_by)
     .limit(bindparam("most"))
 )
+_OVERDUE_HERE = _OVERDUE.where(accounts.c.workspace == bindparam("here"))
 
 
-def overdue_confirmations(connection: Connection, now: datetime, limit: int) -> list[tuple[str, str]]:
-    """``(workspace, ref)`` of suspects whose time to be confirmed has run out."""
-    return [(workspace, ref) for workspace, ref in connection.execute(_OVERDUE, {"now": now, "most": limit})]
+def overdue_confirmations(
+    connection: Connection, now: datetime, limit: int, workspace: str | None = None
+) -> list[tuple[str, str]]:
+    """``(workspace, ref)`` of suspects, in one workspace or in all, whose time to be confirmed has run out."""
+    query = _OVERDUE if workspace is None else _OVERDUE_HERE
+    asked = {"now": now, "most": limit, "here": workspace}
+    return [(place, ref) for place, ref in connection.execute(query, asked)]
 
 
 _NEXT_CONFIRMATION = select(func.min(accounts.c.confirm_by)).where(accounts.c.confirm_by.is_not(None))

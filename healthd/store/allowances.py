@@ -10,16 +10,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.store.schema import allowance_spends as spends
 from healthd.store.schema import allowances
+from healthd.store.words import upsert
 
 _HERE = spends.c.workspace == bindparam("here")
 _OTHERS = select(spends.c.at, spends.c.calls).where(_HERE, spends.c.holder != bindparam("but"))
 _FORGET = delete(spends).where(_HERE, spends.c.at <= bindparam("oldest"))
 _SET_RIGHT = update(spends).where(_HERE, spends.c.at > bindparam("latest")).values(at=bindparam("now"))
-_KNOWN = select(allowances.c.limit, allowances.c.paused_until).where(allowances.c.workspace == bindparam("here"))
+# Whoever has locked this row is the only one who takes, from the sum to its own row.
+_KNOWN = (
+    select(allowances.c.limit, allowances.c.paused_until)
+    .where(allowances.c.workspace == bindparam("here"))
+    .with_for_update()
+)
+_FIRST_KNOWN = upsert(allowances).on_conflict_do_nothing()
 _LEARN = upsert(allowances)
 _LEARN = _LEARN.on_conflict_do_update(
     index_elements=["workspace"], set_={name: _LEARN.excluded[name] for name in ("limit", "paused_until")}
@@ -62,10 +68,10 @@ def take(
     """Adds ``calls`` unless there is a pause, or other holders have taken more than ``beside`` within ``keep``.
 
     ``owed`` calls are added in any case: they were made. A new ``limit`` takes the place of the old one, a pause can
-    only become longer. Whoever writes holds the database's write lock, so nobody else takes between sum and row.
+    only become longer.
     """
-    _forget(connection, workspace, now, keep)
     known = _note(connection, workspace, now + longest_pause, limit, paused_until)
+    _forget(connection, workspace, now, keep)
     others = [(at, taken) for at, taken in connection.execute(_OTHERS, {"here": workspace, "but": holder})]
     paused = known.paused_until is not None and known.paused_until > now
     granted = not paused and sum(taken for _, taken in others) <= beside
@@ -90,7 +96,10 @@ def _note(
 ) -> _Known:
     """What is known from now on; a pause beyond ``latest`` is a wrong clock's."""
     row = connection.execute(_KNOWN, {"here": workspace}).first()
-    before = _Known() if row is None else _Known(row.limit, row.paused_until)
+    if row is None:
+        connection.execute(_FIRST_KNOWN, {"workspace": workspace})
+        row = connection.execute(_KNOWN, {"here": workspace}).one()
+    before = _Known(row.limit, row.paused_until)
     pauses = [until for until in (before.paused_until, paused_until) if until is not None]
     after = _Known(limit or before.limit, min(max(pauses), latest) if pauses else None)
     if after != before:

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 
 import orjson
 from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.store.schema import answers
+from healthd.store.words import upsert
 
 KEEP = timedelta(hours=24)
 LOST_AFTER = timedelta(minutes=1)

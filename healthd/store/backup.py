@@ -21,6 +21,7 @@ from healthd.store import guard, migrations
 from healthd.store.access import note_audit
 from healthd.store.database import sqlite_engine
 from healthd.store.schema import EPOCH, IN_WORK, Time, access_tokens, accounts, notices, sessions
+from healthd.store.words import Later
 
 PAGES = 2_000
 """In one step of a copy: some milliseconds, between which it can be interrupted."""
@@ -157,9 +158,8 @@ def _as_restored(
     doubtful = connection.execute(update(notices).where(due).values(doubtful=True)).rowcount
     quiet_until = now + quiet if quiet else None
     if quiet_until is not None:
-        later = func.max(
-            func.coalesce(accounts.c.muted_until, 0, type_=Time()), literal(quiet_until, Time()), type_=Time()
-        )
+        muted = func.coalesce(accounts.c.muted_until, 0, type_=Time())
+        later = Later(muted, literal(quiet_until, Time()), Time())
         connection.execute(update(accounts).values(muted_until=later))
     connection.execute(delete(sessions))
     tokens = connection.execute(select(func.count()).select_from(access_tokens)).scalar_one()

@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, Select, and_, bindparam, delete, func, or_, select, text, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.core.contacts import (
     EVERY_DAY,
@@ -29,6 +28,7 @@ from healthd.core.contacts import (
 from healthd.core.model import Target
 from healthd.core.owners import SCOPES, Assignment, Owned, Resolved, ResolvedLevel, assigned
 from healthd.store.schema import assignments, bad_addresses, contacts, links, notices, resolved
+from healthd.store.words import upsert
 
 T = TypeVar("T")
 

@@ -1,22 +1,35 @@
-"""The connection to SQLite: one thread that writes, one that reads, both off the event loop.
+"""The connection to the database: functions of a connection, run in threads, each in a transaction of its own.
 
-One writer makes SQLite's single-writer rule a queue of ours instead of a lock to fight over, and keeps every commit on
-one connection, which is also what its WAL-reset bug (before 3.51.3) asks for: https://sqlite.org/wal.html#walresetbug
+SQLite has one thread that writes: its single-writer rule is a queue of ours then instead of a lock to fight over, and
+every commit is on one connection, which is also what its WAL-reset bug (before 3.51.3) asks for:
+https://sqlite.org/wal.html#walresetbug
+
+PostgreSQL has several, in this process and in others. There a transaction says whose turn it takes: ``run`` that of
+everybody, ``within`` one workspace's, ``alongside`` none.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from contextvars import copy_context
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
+
+from healthd.store import migrations
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,10 +38,23 @@ BUSY_TIMEOUT = 1.5
 """Seconds to wait for another process (a CLI command) that holds the write lock: a webhook that cannot be stored is to
 be refused within two.
 """
+WRITERS, APPENDERS, READERS = 4, 2, 2
+"""Connections of one process to PostgreSQL, beside one for people who look around and one that listens. Of those that
+wait for the same turn in one process only the first takes up one.
+"""
+OPENING = "healthd_opening"
+"""Under which a connection to PostgreSQL is told how its next transaction begins."""
 
 
 class StoreUnavailable(Exception):
-    """The database cannot be written or read just now: full, locked, read-only, damaged, gone. Nothing was changed."""
+    """The database cannot be written or read just now: full, locked, read-only, damaged, gone. Nothing was changed, or,
+    where the connection was lost during the commit, nobody can know.
+    """
+
+
+def is_postgres(url: str) -> bool:
+    """Whether a store's URL names a PostgreSQL database."""
+    return url.startswith(("postgresql:", "postgresql+psycopg:", "postgres:"))
 
 
 def sqlite_engine(url: str, *, readonly: bool = False, busy_timeout: float = BUSY_TIMEOUT) -> Engine:
@@ -65,92 +91,197 @@ def sqlite_engine(url: str, *, readonly: bool = False, busy_timeout: float = BUS
     return engine
 
 
+@dataclass(frozen=True, slots=True)
+class Openings:
+    """How transactions begin, where that says whose turn they take."""
+
+    whole: str | None = None
+    writing: str | None = None
+    reading: str | None = None
+    upgrading: str | None = None
+
+    def within(self, workspace: str) -> str | None:
+        """For one that changes this workspace alone."""
+        return None
+
+
 class Store:
     """Runs functions of a connection, each in a transaction of its own, off the event loop."""
 
     def __init__(self, url: str, *, busy_timeout: float = BUSY_TIMEOUT) -> None:
-        self._writer = _Lane(sqlite_engine(url, busy_timeout=busy_timeout), "store-writer")
-        self._reader = _Lane(sqlite_engine(url, readonly=True, busy_timeout=busy_timeout), "store-reader")
-        self._browser = _Lane(sqlite_engine(url, readonly=True, busy_timeout=busy_timeout), "store-browser")
+        self.url = url
+        self._postgres = _postgres(url)
+        self._openings: Openings = Openings() if self._postgres is None else self._postgres.OPENINGS
+        self._waiting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        if self._postgres is None:
+            self._writer = _Lane(sqlite_engine(url, busy_timeout=busy_timeout), "store-writer", _is_sqlite_refusal)
+            self._appender = self._writer
+            self._reader, self._browser = (
+                _Lane(sqlite_engine(url, readonly=True, busy_timeout=busy_timeout), name, _is_sqlite_refusal)
+                for name in ("store-reader", "store-browser")
+            )
+        else:
+            lanes = {"writer": WRITERS, "appender": APPENDERS, "reader": READERS, "browser": 1}
+            self._writer, self._appender, self._reader, self._browser = (
+                _Lane(self._postgres.postgres_engine(url), f"store-{name}", self._postgres.is_refusal, threads)
+                for name, threads in lanes.items()
+            )
+
+    @property
+    def shared(self) -> bool:
+        """Whether other daemons may work with the same store at the same time."""
+        return self._postgres is not None
 
     async def run(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """``fn(connection, …)`` in a write transaction: committed when this returns, rolled back if it raises.
+        """``fn(connection, …)`` in a write transaction beside which no other one changes any workspace: committed when
+        this returns, rolled back if it raises.
 
         Raises ``StoreUnavailable`` when the database refuses, and whatever ``fn`` raises.
         """
-        return await self._writer.run(lambda connection: fn(connection, *args, **kwargs))
+        turn = Turn(self, self._writer, self._waiting[""], self._openings.whole)
+        return await self._write(turn, fn, *args, **kwargs)
+
+    def within(self, workspace: str) -> Turn:
+        """For transactions that change one workspace alone: as ``run``, and beside those of other workspaces."""
+        opening = self._openings.within(workspace)
+        return Turn(self, self._writer, self._waiting[workspace], opening)
+
+    async def alongside(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As ``run``, and waits for nobody's turn: for what each statement by itself leaves right."""
+        turn = Turn(self, self._appender, None, self._openings.writing)
+        return await self._write(turn, fn, *args, **kwargs)
+
+    async def upgrade(self) -> tuple[str | None, str]:
+        """Brings the schema to this release's: see ``migrations.upgrade``. Of several processes one does, and the
+        others wait for it.
+        """
+        opening = self._openings.upgrading
+        return await self._write(Turn(self, self._writer, None, opening), migrations.upgrade)
+
+    async def _write(
+        self, turn: Turn, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Each transaction that writes goes through here."""
+        async with turn.waiting if self.shared and turn.waiting else nullcontext():
+            return await turn.lane.run(lambda connection: fn(connection, *args, **kwargs), turn.opening)
 
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``fn(connection, …)`` on a connection that cannot write, beside the writer. Raises as ``run`` does."""
-        return await self._reader.run(lambda connection: fn(connection, *args, **kwargs))
+        reading = self._openings.reading
+        return await self._reader.run(lambda connection: fn(connection, *args, **kwargs), reading)
 
     async def browse(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As ``read``, for people who look around: a search through a million rows keeps nothing else waiting."""
-        return await self._browser.run(lambda connection: fn(connection, *args, **kwargs))
+        reading = self._openings.reading
+        return await self._browser.run(lambda connection: fn(connection, *args, **kwargs), reading)
+
+    async def say(self, payload: str) -> None:
+        """Other processes that ``listen`` to the same store hear it, if there can be any."""
+        if self._postgres is not None:
+            await self.alongside(self._postgres.say, payload)
+
+    async def listen(self, ready: Callable[[], None], heard: Callable[[str], None]) -> None:
+        """See ``postgres.listen``; a store that is not ``shared`` has nobody to listen to."""
+        if self._postgres is not None:
+            await self._postgres.listen(self.url, ready, heard)
+
+    async def clock(self) -> datetime:
+        """The time that all who share the store agree on. Raises ``StoreUnavailable``."""
+        if self._postgres is None:
+            return datetime.now(UTC)
+        found: datetime = await self.read(self._postgres.clock)
+        return found
 
     @property
     def writable(self) -> bool:
         """Whether the latest transaction that wanted to write could."""
-        return self._writer.works
+        return self._writer.works and self._appender.works
 
     async def close(self) -> None:
         """Waits for what is under way, then closes the connections."""
-        await self._writer.close()
-        await self._reader.close()
-        await self._browser.close()
+        for lane in (self._writer, self._appender, self._reader, self._browser):
+            await lane.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Somebody's turn to be changed. ``waiting``: of those in this process who want it, only one asks the database."""
+
+    store: Store
+    lane: _Lane
+    waiting: asyncio.Lock | None
+    opening: str | None
+
+    async def run(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """``fn(connection, …)`` in a write transaction. Raises as ``Store.run`` does."""
+        return await self.store._write(self, fn, *args, **kwargs)  # noqa: SLF001 - one thing in two classes
 
 
 class _Lane:
-    def __init__(self, engine: Engine, name: str) -> None:
+    """Threads, each with a connection while it works; with one thread also a queue."""
+
+    def __init__(
+        self, engine: Engine, name: str, is_refusal: Callable[[BaseException], bool], threads: int = 1
+    ) -> None:
         self._engine = engine
-        self._connection: Connection | None = None
+        self._is_refusal = is_refusal
+        self._idle: list[Connection] = []
         self.works = True
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
-    async def run(self, job: Callable[[Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, copy_context().run, self._transact, job)
+    async def run(self, job: Callable[[Connection], T], opening: str | None = None) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, copy_context().run, self._transact, job, opening)
 
-    def _transact(self, job: Callable[[Connection], T]) -> T:
+    def _transact(self, job: Callable[[Connection], T], opening: str | None) -> T:
         try:
-            done = self._on_one_connection(job)
-        except (DatabaseError, sqlite3.DatabaseError) as error:
-            # Of its own class are a damaged file and one that is no database; the other kinds are mistakes of ours.
-            if isinstance(error, _REFUSALS) or type(error) in _DAMAGES:
+            done = self._on_one_connection(job, opening)
+        except Exception as error:
+            said = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+            if self._is_refusal(said):
                 self.works = False
-                raise StoreUnavailable(_first_line(error)) from error
+                raise StoreUnavailable(_first_line(said)) from error
             raise
         self.works = True
         return done
 
-    def _on_one_connection(self, job: Callable[[Connection], T]) -> T:
+    def _on_one_connection(self, job: Callable[[Connection], T], opening: str | None) -> T:
         """Keeps the connection from one transaction to the next, until something goes wrong: what is given back then
         is rolled back for certain, even where the failure was the commit's.
         """
-        if self._connection is None:
-            self._connection = self._engine.connect()
+        connection = self._idle.pop() if self._idle else self._engine.connect()
         try:
-            with self._connection.begin():
-                return job(self._connection)
+            if opening is not None:
+                connection.info[OPENING] = opening
+            with connection.begin():
+                done = job(connection)
         except BaseException:
-            self._give_back()
-            raise
-
-    def _give_back(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
             connection.close()
+            raise
+        self._idle.append(connection)
+        return done
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._thread.shutdown)
-        self._give_back()
+        await asyncio.to_thread(self._threads.shutdown)
+        while self._idle:
+            self._idle.pop().close()
         self._engine.dispose()
 
 
-_REFUSALS = (OperationalError, sqlite3.OperationalError)
-_DAMAGES = (DatabaseError, sqlite3.DatabaseError)
+def _postgres(url: str) -> ModuleType | None:
+    """What knows PostgreSQL, where the URL names one: its driver is an extra, and takes its time to load."""
+    if not is_postgres(url):
+        return None
+    from healthd.store import postgres  # noqa: PLC0415
+
+    return postgres
 
 
-def _first_line(error: DatabaseError | sqlite3.DatabaseError) -> str:
+def _is_sqlite_refusal(error: BaseException) -> bool:
+    """Of its own class are a damaged file and one that is no database; the other kinds are mistakes of ours."""
+    return isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
+
+
+def _first_line(said: BaseException) -> str:
     """The driver's own words: SQLAlchemy's message would carry the statement's parameters, mail addresses too."""
-    cause = error.orig if isinstance(error, DatabaseError) else error
-    return str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+    return str(said).splitlines()[0] if str(said) else type(said).__name__

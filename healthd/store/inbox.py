@@ -8,9 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import Connection, bindparam, func, insert, literal, select, text, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.store.schema import UNSETTLED, inbox
+from healthd.store.words import upsert
 
 
 class InboxStatus(StrEnum):
@@ -87,16 +87,22 @@ def store(connection: Connection, arrivals: Sequence[Arrival]) -> list[bool]:
 
 _WAITING = (
     select(inbox.c.id, inbox.c.workspace, inbox.c.body, inbox.c.received_at, inbox.c.trace)
-    .where(text(UNSETTLED), inbox.c.status == InboxStatus.NEW)
+    .where(text(UNSETTLED), inbox.c.status == InboxStatus.NEW, inbox.c.workspace == bindparam("here"))
     .order_by(inbox.c.id)
     .limit(bindparam("most"))
 )
+_WORKSPACES = select(inbox.c.workspace).where(text(UNSETTLED), inbox.c.status == InboxStatus.NEW).distinct()
 _SETTLE = update(inbox).where(inbox.c.id == bindparam("row")).values(status=bindparam("to"), note=bindparam("why"))
 
 
-def waiting(connection: Connection, limit: int) -> list[Received]:
-    """The oldest that nobody has looked at."""
-    return [Received(*row) for row in connection.execute(_WAITING, {"most": limit})]
+def workspaces(connection: Connection) -> list[str]:
+    """Those with webhooks that nobody has looked at."""
+    return list(connection.execute(_WORKSPACES).scalars())
+
+
+def waiting(connection: Connection, workspace: str, limit: int) -> list[Received]:
+    """The oldest of a workspace that nobody has looked at."""
+    return [Received(*row) for row in connection.execute(_WAITING, {"here": workspace, "most": limit})]
 
 
 def settle(connection: Connection, done: Sequence[tuple[int, InboxStatus, str | None]]) -> None:

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, case, func, insert, select, text, union, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.core.model import Cause, Observation, Resolution, State
 from healthd.store.accounts import CHUNK, StoredAccount, chunked
 from healthd.store.schema import CONNECTIONS, OPEN, accounts, history, incidents, link_incidents, links, mints, notices
+from healthd.store.words import upsert
 
 
 @dataclass(frozen=True, slots=True)

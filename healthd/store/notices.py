@@ -14,7 +14,6 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection, Row, Select, and_, bindparam, exists, func, null, or_, select, text, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd import tracing
 from healthd.core.cadence import Cadence
@@ -22,6 +21,7 @@ from healthd.core.model import TELLS_OF_TROUBLE, NoticeKind, NoticeStatus, Targe
 from healthd.core.routing import Recipient
 from healthd.store.accounts import chunked
 from healthd.store.schema import HELD, IN_WORK, OPEN, Time, incidents, notices
+from healthd.store.words import Later, upsert
 
 WAITING = (NoticeStatus.PENDING, NoticeStatus.HELD)
 MOST_IN_ONE = 1000
@@ -101,6 +101,7 @@ class StoredNotice:
     sent_at: datetime | None
     group_id: str | None = None
     lease: str | None = None
+    lease_until: datetime | None = None
     may_have_arrived: bool = False
     trace: str | None = None
 
@@ -151,6 +152,7 @@ def _notice(row: Row[Any]) -> StoredNotice:
         sent_at=row.sent_at,
         group_id=row.group_id,
         lease=row.lease,
+        lease_until=row.lease_until,
         may_have_arrived=row.doubtful,
         trace=row.trace,
     )
@@ -225,6 +227,8 @@ _DUE = (
     )
     .order_by(notices.c.due_at, notices.c.id)
     .limit(bindparam("most"))
+    # What a transaction of somebody else is changing waits for the next claim.
+    .with_for_update(of=notices, skip_locked=True)
 )
 _COMPANIONS = (
     select(notices)
@@ -239,12 +243,16 @@ _COMPANIONS = (
     )
     .order_by(notices.c.due_at, notices.c.id)
     .limit(MOST_IN_ONE)
+    .with_for_update(skip_locked=True)
 )
+_OF_GROUP = notices.c.group_id == bindparam("group")
 _GROUP = (
     select(notices.c.id, notices.c.status, notices.c.doubtful)
-    .where(notices.c.group_id == bindparam("group"))
+    .where(_OF_GROUP)
     .order_by(notices.c.due_at, notices.c.id)
+    .with_for_update(skip_locked=True)
 )
+_GROUP_SIZE = select(func.count()).select_from(notices).where(_OF_GROUP)
 _UNGROUP = (
     update(notices)
     .where(notices.c.id.in_(bindparam("ids", expanding=True)))
@@ -289,6 +297,8 @@ def claim(
             continue
         together = [row.id] if row.kind in apart else _together(connection, row, now, cadence)
         ids = [one for one in together if one not in taken]
+        if not ids:
+            continue
         taken.update(ids)
         group = ids[0] if len(ids) > 1 else None
         found: dict[str, StoredNotice] = {}
@@ -321,9 +331,12 @@ def _together(connection: Connection, first: Row[Any], now: datetime, cadence: C
 
 def _still_together(connection: Connection, group: str) -> list[str]:
     """The ids of a message's notices, its leader's first. What may have arrived is repeated as it was; of what has not,
-    those that came to an end of their own are left out, and the others are put into words anew.
+    those that came to an end of their own are left out, and the others are put into words anew. None while somebody
+    else's transaction is changing one of them.
     """
     rows = connection.execute(_GROUP, {"group": group}).all()
+    if len(rows) < connection.execute(_GROUP_SIZE, {"group": group}).scalar_one():
+        return []
     left = [row.id for row in rows if row.doubtful or row.status in {*WAITING, NoticeStatus.SENDING}]
     left.sort(key=lambda one: one != group)
     if len(left) < len(rows) or left[0] != group:
@@ -344,7 +357,7 @@ def release_leases(connection: Connection) -> int:
 
 _KEEP = (
     update(notices)
-    .where(notices.c.id == bindparam("wanted"))
+    .where(notices.c.id == bindparam("wanted"), notices.c.lease.is_not_distinct_from(bindparam("mine")))
     .values(content=bindparam("content_"), rendered_at=bindparam("now"))
 )
 _RENDERED = (
@@ -354,15 +367,18 @@ _RENDERED = (
 
 def keep_content(
     connection: Connection, sent: Sequence[StoredNotice], content: Mapping[str, str], now: datetime
-) -> None:
+) -> bool:
     """Commits what will be sent, before it is sent: every later attempt sends the same. The leader keeps it, and its
-    link leads to all accounts of the message.
+    link leads to all accounts of the message. False when the lease was lost meanwhile.
     """
     leader, *others = sent
     encoded = orjson.dumps(dict(content)).decode()
-    connection.execute(_KEEP, {"wanted": leader.id, "content_": encoded, "now": now})
+    mine = {"wanted": leader.id, "content_": encoded, "now": now, "mine": leader.lease}
+    if not connection.execute(_KEEP, mine).rowcount:
+        return False
     for chunk in chunked(one.id for one in others):
         connection.execute(_RENDERED, {"ids": chunk, "now": now})
+    return True
 
 
 def regroup(connection: Connection, members: Sequence[StoredNotice]) -> list[StoredNotice]:
@@ -425,7 +441,7 @@ def drop_waiting(connection: Connection, incident_id: str, reason: str) -> list[
     return [_notice(row) for row in connection.execute(_DROP_WAITING, {"incident": incident_id, "why_": reason})]
 
 
-_NOW_OR_LATER = func.max(notices.c.due_at, bindparam("now", type_=Time()), type_=Time())
+_NOW_OR_LATER = Later(notices.c.due_at, bindparam("now", type_=Time()), Time())
 _LET_GO = {
     "status": NoticeStatus.PENDING,
     "due_at": _NOW_OR_LATER,
@@ -782,10 +798,7 @@ def of_account(connection: Connection, account_id: int, limit: int = 100) -> lis
 
 
 _NEXT_DUE = select(
-    func.min(
-        func.max(notices.c.due_at, func.coalesce(notices.c.lease_until, notices.c.due_at), type_=notices.c.due_at.type),
-        type_=notices.c.due_at.type,
-    )
+    func.min(Later(notices.c.due_at, func.coalesce(notices.c.lease_until, notices.c.due_at), Time()), type_=Time())
 ).where(text(IN_WORK))
 
 

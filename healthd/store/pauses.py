@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sqlalchemy import Boolean, Connection, and_, bindparam, case, delete, or_, select, text, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.store import accounts, decisions, incidents
 from healthd.store.accounts import CHUNK, chunked
@@ -21,6 +20,7 @@ from healthd.store.decisions import Decision
 from healthd.store.schema import OPEN, pauses, storms
 from healthd.store.schema import accounts as accounts_table
 from healthd.store.schema import incidents as incidents_table
+from healthd.store.words import upsert
 
 LEASE = timedelta(minutes=2)
 """For how long after a call began nothing else is believed to tell its outcome."""

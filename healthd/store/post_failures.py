@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, func, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.core.model import State
 from healthd.core.post_failures import PostFailure
 from healthd.store.schema import accounts, post_failures
+from healthd.store.words import upsert
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.core.model import Profile
 from healthd.store.schema import profiles
+from healthd.store.words import upsert
 
 OWN = ""
 """The ref that stands for the workspace itself."""
@@ -28,6 +28,8 @@ class Scope:
     inventory_at: datetime | None
     name: str = ""
     external_id: str | None = None
+    short_since: datetime | None = None
+    """Since when its lists have been too short to be believed."""
 
 
 def ensure_own(connection: Connection, workspaces: Sequence[str]) -> None:
@@ -50,7 +52,10 @@ def replace_profiles(connection: Connection, workspace: str, found: Sequence[Pro
 
 
 def _scope(row: Row[Any]) -> Scope:
-    return Scope(row.workspace, row.ref, row.active, row.bulk_at, row.inventory_at, row.name, row.external_id)
+    return Scope(
+        row.workspace, row.ref, row.active, row.bulk_at, row.inventory_at, row.name, row.external_id,
+        row.short_since,
+    )  # fmt: skip
 
 
 _GET = select(profiles).where(profiles.c.workspace == bindparam("in_workspace"), profiles.c.ref == bindparam("wanted"))
@@ -77,6 +82,11 @@ def mark_bulk(connection: Connection, workspace: str, ref: str, at: datetime) ->
 
 def mark_inventory(connection: Connection, workspace: str, ref: str, at: datetime) -> None:
     connection.execute(_CHANGE, {"here": workspace, "profile": ref, "inventory_at": at})
+
+
+def note_short(connection: Connection, workspace: str, ref: str, since: datetime | None) -> None:
+    """Since when its lists have been too short to be believed; ``None`` where they are long enough."""
+    connection.execute(_CHANGE, {"here": workspace, "profile": ref, "short_since": since})
 
 
 def set_active(connection: Connection, workspace: str, ref: str, *, active: bool) -> None:

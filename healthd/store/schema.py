@@ -23,6 +23,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
+from healthd.store.words import Id
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -79,12 +81,24 @@ profiles = Table(
     Column("active", Boolean, nullable=False, server_default=text("true")),
     Column("bulk_at", Time),
     Column("inventory_at", Time),
+    # Since when its lists have been too short to be believed.
+    Column("short_since", Time),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    # What one daemon at a time does for all, such as the sweep over a workspace.
+    Column("name", Text, primary_key=True),
+    Column("due_at", Time, nullable=False),
+    Column("holder", Text),
+    Column("lease_until", Time),
 )
 
 accounts = Table(
     "accounts",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("workspace", Text, nullable=False),
     Column("ref", Text, nullable=False),
     Column("profile", Text, nullable=False, server_default=""),
@@ -134,7 +148,7 @@ allowances = Table(
 allowance_spends = Table(
     "allowance_spends",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("workspace", Text, nullable=False),
     # One life of one process: it counts its own calls itself.
     Column("holder", Text, nullable=False),
@@ -157,7 +171,7 @@ account_counts = Table(
 history = Table(
     "history",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("account_id", ForeignKey("accounts.id"), nullable=False),
     Column("recorded_at", Time, nullable=False),
     Column("at", Time),
@@ -229,7 +243,7 @@ link_incidents = Table(
 mints = Table(
     "mints",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("link_id", ForeignKey("links.id"), nullable=False),
     Column("account_id", ForeignKey("accounts.id"), nullable=False),
     Column("at", Time, nullable=False),
@@ -403,7 +417,7 @@ decisions = Table(
     "decisions",
     metadata,
     # Why somebody was told, or was not: what ``healthd explain`` tells.
-    Column("id", Integer, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("at", Time, nullable=False),
     Column("account_id", ForeignKey("accounts.id")),
     Column("incident_id", Text),
@@ -418,7 +432,7 @@ decisions = Table(
 inbox = Table(
     "inbox",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("workspace", Text, nullable=False),
     Column("event_id", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
@@ -428,7 +442,7 @@ inbox = Table(
     # The trace that its receiving began, where traces are made.
     Column("trace", Text),
     UniqueConstraint("workspace", "event_id"),
-    Index("ix_inbox_unsettled", "status", "id", **_only(UNSETTLED)),
+    Index("ix_inbox_unsettled", "status", "workspace", "id", **_only(UNSETTLED)),
     Index("ix_inbox_bodies", "received_at", **_only(WITH_BODY)),
     Index("ix_inbox_received_at", "received_at"),
 )
@@ -438,7 +452,7 @@ post_failures = Table(
     metadata,
     # Posts that the provider could not publish. Its event names the platform and not the account: there is a row here
     # where only one account can be meant.
-    Column("id", Integer, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("account_id", ForeignKey("accounts.id"), nullable=False),
     Column("post", Text, nullable=False),
     Column("at", Time, nullable=False),
@@ -506,7 +520,7 @@ audit = Table(
     "audit",
     metadata,
     # What people did through the pages, the API and the command line.
-    Column("id", Integer, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("at", Time, nullable=False),
     Column("who", Text, nullable=False),
     Column("action", Text, nullable=False),

@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.store import inbox
 from healthd.store.inbox import Arrival
 from healthd.store.schema import subscriptions
+from healthd.store.words import upsert
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from healthd.store.schema import EPOCH, troubles
+from healthd.store.words import upsert
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,23 +4,45 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine, text
 
 from healthd.store.database import sqlite_engine
+from healthd.store.postgres import postgres_engine
+from healthd.store.schema import metadata
+from healthd.store.words import Id
+from tests import postgres
 from tests.fresh_store import fresh_store
+
+COUNTED = [table.name for table in metadata.tables.values() if table.c.get("id") is not None and table.c.id.type is Id]
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A database file of this release, of the test's own."""
+    """A SQLite file of this release, of the test's own."""
     fresh_store(tmp_path / "healthd.db")
     return tmp_path / "healthd.db"
 
 
-@pytest.fixture
-def connection(path: Path) -> Iterator[Connection]:
-    """A transaction on it, as the writer's are."""
-    engine = sqlite_engine(f"sqlite:///{path}")
-    with engine.begin() as found:
-        yield found
+@pytest.fixture(scope="session")
+def postgres_database() -> Iterator[Engine]:
+    """A PostgreSQL database of this release, in which no test leaves anything."""
+    engine = postgres_engine(postgres.server().get_uri(postgres.template()))
+    yield engine
     engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def connection(request: pytest.FixtureRequest) -> Iterator[Connection]:
+    """A transaction as the writer's are, on each kind of database."""
+    if request.param == "sqlite":
+        engine = sqlite_engine(f"sqlite:///{request.getfixturevalue('path')}")
+        with engine.begin() as found:
+            yield found
+        engine.dispose()
+        return
+    database: Engine = request.getfixturevalue("postgres_database")
+    with database.connect() as found, found.begin() as transaction:
+        for table in COUNTED:
+            found.execute(text(f"ALTER SEQUENCE {table}_id_seq RESTART"))  # undone with all the rest
+        yield found
+        transaction.rollback()

@@ -37,7 +37,8 @@ def test_an_event_is_new_once_within_and_across_batches() -> None:
                 for one, fresh in zip(batch, answers, strict=True):
                     assert fresh == (one not in known)
                     known.add(one)
-            assert len(inbox.waiting(connection, 100)) == len(known)
+            waiting = [one for place in inbox.workspaces(connection) for one in inbox.waiting(connection, place, 100)]
+            assert len(waiting) == len(known)
             connection.rollback()
 
     check()
@@ -47,22 +48,22 @@ def test_an_event_is_new_once_within_and_across_batches() -> None:
 def test_the_first_body_under_an_id_is_the_one_that_is_kept(connection: Connection) -> None:
     assert inbox.store(connection, [arrival("1", body=b"first"), arrival("1", body=b"second")]) == [True, False]
     assert inbox.store(connection, [arrival("1", body=b"third")]) == [False]
-    assert [one.body for one in inbox.waiting(connection, 10)] == [b"first"]
+    assert [one.body for one in inbox.waiting(connection, "acme", 10)] == [b"first"]
 
 
 @pytest.mark.parametrize("body", [b"", b"\x00\xff\xfe", b'{"name": "\xed\xa0\x80"}', "Käse".encode("utf-16")])
 def test_bodies_are_kept_byte_for_byte(connection: Connection, body: bytes) -> None:
     inbox.store(connection, [arrival("1", body=body)])
-    (kept,) = inbox.waiting(connection, 10)
+    (kept,) = inbox.waiting(connection, "acme", 10)
     assert (kept.body, kept.workspace, kept.received_at) == (body, "acme", NOON)
 
 
 def test_webhooks_are_looked_at_in_the_order_of_their_arrival_until_they_are_settled(connection: Connection) -> None:
     inbox.store(connection, [arrival(event) for event in "cab"])
-    first, second, third = inbox.waiting(connection, 10)
-    assert [one.id for one in inbox.waiting(connection, 2)] == [first.id, second.id]
+    first, second, third = inbox.waiting(connection, "acme", 10)
+    assert [one.id for one in inbox.waiting(connection, "acme", 2)] == [first.id, second.id]
     inbox.settle(connection, [(first.id, InboxStatus.DONE, "ok"), (second.id, InboxStatus.PARKED, "not JSON")])
-    assert inbox.waiting(connection, 10) == [third]
+    assert inbox.waiting(connection, "acme", 10) == [third]
     assert inbox.counts(connection) == {"new": 1, "parked": 1}
     assert inbox.store(connection, [arrival("c"), arrival("a")]) == [False, False]
 
@@ -77,7 +78,7 @@ def test_old_bodies_are_emptied_but_their_ids_are_known_for_as_long_as_they_can_
     connection: Connection,
 ) -> None:
     inbox.store(connection, [arrival("done"), arrival("parked"), arrival("new")])
-    done, parked, _ = inbox.waiting(connection, 10)
+    done, parked, _ = inbox.waiting(connection, "acme", 10)
     inbox.settle(connection, [(done.id, InboxStatus.DONE, None), (parked.id, InboxStatus.PARKED, "not JSON")])
 
     def bodies() -> dict[str, bytes]:

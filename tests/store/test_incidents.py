@@ -15,7 +15,7 @@ from tests.store.rows import DAY, HOUR, MINUTE, NOON, SECOND, SLACK, add_account
 def test_the_database_itself_refuses_a_second_open_incident(connection: Connection) -> None:
     stored = add_account(connection, "1")
     first = add_incident(connection, stored)
-    with connection.begin_nested(), pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError), connection.begin_nested():
         add_incident(connection, stored, id="second")
     assert incidents.open_for(connection, stored.id) == first
 

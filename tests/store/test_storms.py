@@ -58,7 +58,7 @@ def test_what_one_storm_had_makes_no_other(connection: Connection) -> None:
 
 def test_the_database_itself_refuses_a_second_storm_in_one_place(connection: Connection) -> None:
     storm = begin(connection)
-    with connection.begin_nested(), pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError), connection.begin_nested():
         begin(connection, minutes=1)
     begin(connection, "reddit")
     begin(connection, workspace="other")

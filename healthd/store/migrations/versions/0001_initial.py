@@ -6,6 +6,8 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 
 def upgrade() -> None:
     op.create_table(
@@ -33,7 +35,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "accounts",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", ID, nullable=False),
         sa.Column("workspace", sa.Text(), nullable=False),
         sa.Column("ref", sa.Text(), nullable=False),
         sa.Column("profile", sa.Text(), server_default="", nullable=False),
@@ -90,7 +92,7 @@ def upgrade() -> None:
 
     op.create_table(
         "allowance_spends",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", ID, nullable=False),
         sa.Column("workspace", sa.Text(), nullable=False),
         sa.Column("holder", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
@@ -159,7 +161,7 @@ def upgrade() -> None:
 
     op.create_table(
         "inbox",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", ID, nullable=False),
         sa.Column("workspace", sa.Text(), nullable=False),
         sa.Column("event_id", sa.Text(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
@@ -273,12 +275,12 @@ def upgrade() -> None:
 
     op.create_table(
         "audit",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", ID, nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("who", sa.Text(), nullable=False),
         sa.Column("action", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), server_default="", nullable=False),
-        sa.Column("account_id", sa.Integer(), nullable=True),
+        sa.Column("account_id", ID, nullable=True),
         sa.Column("detail", sa.Text(), server_default="", nullable=False),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_audit_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
@@ -289,9 +291,9 @@ def upgrade() -> None:
 
     op.create_table(
         "decisions",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", ID, nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
-        sa.Column("account_id", sa.Integer(), nullable=True),
+        sa.Column("account_id", ID, nullable=True),
         sa.Column("incident_id", sa.Text(), nullable=True),
         sa.Column("notice_id", sa.Text(), nullable=True),
         sa.Column("what", sa.Text(), nullable=False),
@@ -306,8 +308,8 @@ def upgrade() -> None:
 
     op.create_table(
         "history",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("account_id", sa.Integer(), nullable=False),
+        sa.Column("id", ID, nullable=False),
+        sa.Column("account_id", ID, nullable=False),
         sa.Column("recorded_at", sa.BigInteger(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=True),
         sa.Column("source", sa.Text(), nullable=False),
@@ -334,7 +336,7 @@ def upgrade() -> None:
     op.create_table(
         "incidents",
         sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("account_id", sa.Integer(), nullable=False),
+        sa.Column("account_id", ID, nullable=False),
         sa.Column("workspace", sa.Text(), nullable=False),
         sa.Column("platform", sa.Text(), nullable=False),
         sa.Column("cause", sa.Text(), nullable=False),
@@ -390,7 +392,7 @@ def upgrade() -> None:
 
     op.create_table(
         "pauses",
-        sa.Column("account_id", sa.Integer(), nullable=False),
+        sa.Column("account_id", ID, nullable=False),
         sa.Column("workspace", sa.Text(), nullable=False),
         sa.Column("action", sa.Text(), nullable=False),
         sa.Column("since", sa.BigInteger(), nullable=False),
@@ -406,8 +408,8 @@ def upgrade() -> None:
 
     op.create_table(
         "post_failures",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("account_id", sa.Integer(), nullable=False),
+        sa.Column("id", ID, nullable=False),
+        sa.Column("account_id", ID, nullable=False),
         sa.Column("post", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("code", sa.Text(), nullable=False),
@@ -444,7 +446,7 @@ def upgrade() -> None:
         "links",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("incident_id", sa.Text(), nullable=False),
-        sa.Column("account_id", sa.Integer(), nullable=False),
+        sa.Column("account_id", ID, nullable=False),
         sa.Column("target", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
@@ -459,7 +461,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("incident_id", sa.Text(), nullable=True),
-        sa.Column("account_id", sa.Integer(), nullable=True),
+        sa.Column("account_id", ID, nullable=True),
         sa.Column("trouble_id", sa.Text(), nullable=True),
         sa.Column("storm_id", sa.Text(), nullable=True),
         sa.Column("kind", sa.Text(), nullable=False),
@@ -547,9 +549,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "mints",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", ID, nullable=False),
         sa.Column("link_id", sa.Text(), nullable=False),
-        sa.Column("account_id", sa.Integer(), nullable=False),
+        sa.Column("account_id", ID, nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("outcome", sa.Text(), nullable=False),
         sa.Column("client", sa.Text(), nullable=False),
