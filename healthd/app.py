@@ -10,11 +10,12 @@ import random
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import structlog
 from sqlalchemy.engine import make_url
@@ -40,8 +41,10 @@ from healthd.providers.smartlyq import DEFAULT_ALLOWED_HOSTS, SmartlyQ
 from healthd.reporting import Reporter
 from healthd.resolver import Resolver
 from healthd.self_care import CarePolicy, SelfCare, address, is_callable
-from healthd.store import allowances, guard, migrations, profiles
-from healthd.store.database import Store, StoreUnavailable
+from healthd.store import allowances, guard, profiles
+from healthd.store.clock import DatabaseClock
+from healthd.store.database import Store, StoreUnavailable, is_postgres
+from healthd.store.wakeups import Wakeups
 from healthd.sweep import Sweep, SweepPolicy, Workspace
 from healthd.web.access import Access
 from healthd.web.bounces import bounce_routes
@@ -135,7 +138,7 @@ class OnRecord:
         now = self._now()
         keep = timedelta(seconds=WINDOW + SETTLING)
         age = max(now - self._began_at, timedelta(0))
-        found = await self._store.run(
+        found = await self._store.alongside(
             allowances.take,
             self.workspace,
             self._holder,
@@ -207,9 +210,22 @@ def build_care(settings: Settings, sweep: Sweep, arrived: Callable[[], None]) ->
     )
 
 
+LOOK_ANYWAY = timedelta(seconds=5)
+"""How soon a daemon sees what another one left without a word."""
+SHOWN_ELSEWHERE = 100
+"""Accounts that other daemons are told have changed; of more they show none apart."""
+
+
+def longest_rest(settings: Settings) -> timedelta:
+    """Between two looks at what is due. Those who share PostgreSQL wake each other; a command beside SQLite cannot."""
+    return LOOK_ANYWAY if settings.store.is_postgres else timedelta(seconds=1)
+
+
 def sweep_policy(settings: Settings) -> SweepPolicy:
     chosen = settings.sweep
-    return SweepPolicy(chosen.mode, chosen.bulk_interval, chosen.inventory_interval)
+    return SweepPolicy(
+        chosen.mode, chosen.bulk_interval, chosen.inventory_interval, longest_rest=longest_rest(settings)
+    )
 
 
 @asynccontextmanager
@@ -225,7 +241,8 @@ def guarded(url: str) -> Iterator[None]:
     """As long as the store is open, `healthd db restore` keeps its hands off it. Raises ``StoreUnavailable``."""
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(guard.shared(guard.database_file(url)))
+            if not is_postgres(url):
+                stack.enter_context(guard.shared(guard.database_file(url)))
         except guard.InUse as error:
             raise StoreUnavailable(str(error)) from None
         except OSError as error:
@@ -235,11 +252,11 @@ def guarded(url: str) -> Iterator[None]:
 
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[Store]:
-    store = Store(settings.store.url)
+    store = Store(settings.store.address)
     try:
         try:
-            before, after = await store.run(migrations.upgrade)
-            await store.run(profiles.ensure_own, list(settings.workspaces))
+            before, after = await store.upgrade()
+            await store.alongside(profiles.ensure_own, list(settings.workspaces))
         except StoreUnavailable as error:
             raise StoreUnavailable(f"{error}; {_store_advice(settings.store.url)}") from error
         if before != after:
@@ -251,6 +268,8 @@ async def _opened(settings: Settings) -> AsyncIterator[Store]:
 
 def _store_advice(url: str) -> str:
     """What is probably wrong with a database that cannot be opened or written."""
+    if is_postgres(url):
+        return "healthd needs a database of its own there, whose owner it is; see docs/postgresql.md"
     path = Path(make_url(url).database or "")
     if not path.parent.is_dir():
         return f"the folder {path.parent} does not exist"
@@ -280,6 +299,7 @@ class Daemon:
         self.public_port = 0
         self.admin_port = 0
         self.ready = asyncio.Event()
+        self.name = f"{socket.gethostname()}-{secrets.token_hex(3)}"
 
     def stop(self) -> None:
         """Begins the drain; a second call does nothing more."""
@@ -300,6 +320,10 @@ class Daemon:
             )
             self.public_port, self.admin_port = public.getsockname()[1], admin.getsockname()[1]
             store = await stack.enter_async_context(open_store(self.settings))
+            if store.shared:
+                self.now = clock = DatabaseClock(store)
+                await clock.ask()
+                stack.enter_context(_beside(clock.run()))
             await self._serve(stack, store, public, admin)
 
     def _signalled(self, number: signal.Signals) -> None:
@@ -328,6 +352,8 @@ class Daemon:
         drain = asyncio.create_task(self._drain_inbox())
         outbox = asyncio.create_task(self.outbox.run())
         lag = asyncio.create_task(self.operations.watch_loop())
+        stack.push_async_callback(self.wakeups.close)
+        stack.enter_context(_beside(self.wakeups.listen()))
         self.sweep.start()
         self._inbox.set()
         self.on_ready()
@@ -364,6 +390,7 @@ class Daemon:
 
     def _wire(self, store: Store) -> None:
         settings, metrics = self.settings, self.metrics
+        self.wakeups = Wakeups(store, self._heard_from_others)
         self.workspaces = build_workspaces(settings, metrics, store, self.now)
         providers = {name: workspace.provider for name, workspace in self.workspaces.items()}
         wording = Wording(settings.notices.templates)
@@ -375,12 +402,12 @@ class Daemon:
         self.outbox = Outbox(
             store, self.channels, providers, links, dispatch, metrics, self.now, self.engine.rng,
             resolver=self.resolver, severities=settings.severities(), language=settings.notices.language,
-            by_hand=settings.notices.by_hand, publish=self.live.publish,
+            by_hand=settings.notices.by_hand, longest_rest=longest_rest(settings), publish=self._publish,
         )  # fmt: skip
-        self.reporter = Reporter(metrics, self._wake_prober, self.outbox.wake, self.live.publish)
+        self.reporter = Reporter(metrics, self._wake_prober, self._wake_outbox, self._publish)
         self.sweep = Sweep(
             store, self.engine, self.workspaces, metrics, sweep_policy(settings), self.now, self.reporter.heard,
-            self._something_due,
+            self._something_due, holder=self.name,
         )  # fmt: skip
         self.sweep.care = build_care(settings, self.sweep, self._inbox.set)
         self.receiver = Receiver(
@@ -445,12 +472,12 @@ class Daemon:
 
     def _something_due(self) -> None:
         """There is something to send, and so something to see."""
-        self.outbox.wake()
-        self.live.publish()
+        self._wake_outbox()
+        self._publish()
 
     def _minted(self, outcome: str) -> None:
         self.metrics.link_mints.labels(outcome).inc()
-        self.live.publish()
+        self._publish()
 
     async def _bounced(self, source: str, bounces: Sequence[Bounce]) -> int:
         channels = self.settings.mail_channels()
@@ -461,6 +488,32 @@ class Daemon:
 
     def _wake_prober(self, workspace: str) -> None:
         self.sweep.wake(workspace)
+        self.wakeups.say(f"probe {workspace}")
+
+    def _wake_outbox(self) -> None:
+        self.outbox.wake()
+        self.wakeups.say("outbox")
+
+    def _publish(self, accounts: Collection[int] = ()) -> None:
+        self.live.publish(accounts)
+        self.wakeups.say(" ".join(("show", *map(str, sorted(accounts)[:SHOWN_ELSEWHERE]))))
+
+    def _heard_from_others(self, word: str) -> None:
+        """What another daemon on the same store says. Nothing: that others may have said something."""
+        kind, *rest = word.split(" ")
+        match kind:
+            case "probe":
+                self.sweep.wake(rest[0])
+            case "outbox":
+                self.outbox.wake()
+            case "show":
+                self.live.publish([int(one) for one in rest])
+            case _:
+                for workspace in self.workspaces:
+                    self.sweep.wake(workspace)
+                self.outbox.wake()
+                self.live.publish()
+                self._inbox.set()
 
     def _allowances(self) -> Mapping[str, AllowanceReading]:
         return {
@@ -503,7 +556,11 @@ class Daemon:
     async def _drain_inbox(self) -> None:
         """Works whenever something new is on disk, and at start on what an earlier process left."""
         while True:
-            await self._inbox.wait()
+            with contextlib.suppress(TimeoutError):
+                # Another daemon may have stored webhooks and died.
+                await asyncio.wait_for(
+                    self._inbox.wait(), LOOK_ANYWAY.total_seconds() if self.outbox.store.shared else None
+                )
             self._inbox.clear()
             try:
                 await self.drain.run()
@@ -566,6 +623,16 @@ def _application(routes: Sequence[BaseRoute]) -> Starlette:
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False
     return app
+
+
+@contextlib.contextmanager
+def _beside(work: Coroutine[Any, Any, None]) -> Iterator[None]:
+    """Does this for as long as the block runs."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 async def _end(task: asyncio.Task[None], within: float) -> None:

@@ -6,7 +6,6 @@ history, incidents, and the notices that people will get. Nothing is sent here, 
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -235,16 +234,14 @@ class Engine:
             pairs.append((before, after))
         return pairs
 
-    def time_out(self, connection: Connection, now: datetime, limit: int = 500) -> list[Change]:
-        """Tells suspects that nobody could confirm in time to the machine."""
+    def time_out(
+        self, connection: Connection, now: datetime, workspace: str | None = None, limit: int = 500
+    ) -> list[Change]:
+        """Tells suspects that nobody could confirm in time to the machine: those of one workspace, or all."""
         alarms: dict[str, list[Observation]] = {}
-        for workspace, ref in accounts.overdue_confirmations(connection, now, limit):
-            alarms.setdefault(workspace, []).append(Observation(ref, Signal.CONFIRM_TIMEOUT, Source.CLOCK, at=None))
-        return [
-            change
-            for workspace, overdue in alarms.items()
-            for change in self.apply(connection, workspace, overdue, now)
-        ]
+        for place, ref in accounts.overdue_confirmations(connection, now, limit, workspace):
+            alarms.setdefault(place, []).append(Observation(ref, Signal.CONFIRM_TIMEOUT, Source.CLOCK, at=None))
+        return [change for place, overdue in alarms.items() for change in self.apply(connection, place, overdue, now)]
 
     def posts_failed(
         self,
@@ -336,7 +333,7 @@ class Engine:
         fresh = {o.ref: o for o in observations if o.ref not in known and o.platform}
         if not fresh:
             return {}
-        ids = itertools.count(accounts.next_id(connection))
+        ids = iter(accounts.new_ids(connection, len(fresh)))
         return {ref: self._newcomer(workspace, seen, now, profile, next(ids)) for ref, seen in fresh.items()}
 
     def _newcomer(

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -118,7 +118,7 @@ class GroupCommit:
 
     async def _commit(self, batch: Sequence[tuple[Arrival, asyncio.Future[bool]]]) -> None:
         try:
-            answers = await self._store.run(inbox.store, [arrival for arrival, _ in batch])
+            answers = await self._store.alongside(inbox.store, [arrival for arrival, _ in batch])
         except Exception as error:  # noqa: BLE001 - every waiter must hear of it, whatever it is
             reason = error if isinstance(error, StoreUnavailable) else StoreUnavailable(type(error).__name__)
             for _, done in batch:
@@ -220,8 +220,15 @@ class Drain:
     async def run(self) -> int:
         """Works until the inbox is empty; returns how many webhooks that were."""
         total = 0
+        while found := await self.store.read(inbox.workspaces):
+            for workspace in found:
+                total += await self._of(workspace)
+        return total
+
+    async def _of(self, workspace: str) -> int:
+        total = 0
         while True:
-            changes, number = await self.store.run(self._batch, self.now())
+            changes, number = await self.store.within(workspace).run(self._batch, workspace, self.now())
             while self._to_look_at:
                 self.look_soon(self._to_look_at.pop())
             for part in chunked(changes, TOLD_AT_ONCE):
@@ -231,9 +238,9 @@ class Drain:
             if number < BATCH:
                 return total
 
-    def _batch(self, connection: Connection, now: datetime) -> tuple[list[Change], int]:
-        """One transaction: what follows from the webhooks, and that they have been seen to."""
-        waiting = inbox.waiting(connection, BATCH)
+    def _batch(self, connection: Connection, workspace: str, now: datetime) -> tuple[list[Change], int]:
+        """One transaction: what follows from a workspace's webhooks, and that they have been seen to."""
+        waiting = inbox.waiting(connection, workspace, BATCH)
         changes: list[Change] = []
         settled: list[tuple[int, InboxStatus, str | None]] = []
         for received in waiting:
@@ -263,8 +270,8 @@ class Drain:
             step = tracing.span("inbox.apply", workspace=received.workspace, kind=kind, parent=received.trace)
             with step, connection.begin_nested():
                 return self._apply(connection, received.workspace, event, now), InboxStatus.DONE, event.name
-        except OperationalError:
-            raise
+        except (OperationalError, InterfaceError, InternalError):
+            raise  # the database's trouble, not the webhook's
         except Exception:
             log.exception("webhook.failed", workspace=received.workspace, inbox_id=received.id)
             return [], InboxStatus.PARKED, "healthd failed on it; see the log"

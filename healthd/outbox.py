@@ -67,12 +67,16 @@ from healthd.store.troubles import Trouble
 
 log = structlog.get_logger("healthd.outbox")
 
+CLAIMING = "@outbox"
+"""Whose turn a claim takes: what belongs into one message must not be split between two senders."""
 AT_ONCE = 16
 """Messages on their way through one channel; more of them wait, and those of other channels do not."""
 HAND_OVER = timedelta(seconds=LONGEST + 45)
 """Longer than any channel's own deadline and a link's: only what hangs for ever meets it."""
 LEASE = timedelta(minutes=4)
 """Longer than a hand-over can take, so that none is repeated by another sender while it goes on."""
+SENDING = timedelta(seconds=LONGEST)
+"""What must be left of a lease when a message is handed over."""
 SHORTEST_REST = 0.5
 """Seconds between two looks at what is due while its channel is full."""
 MINT_WITHIN = 30.0
@@ -90,6 +94,10 @@ NO_CONTACT = "its recipient is no longer on record"
 LATER = frozenset({NoticeKind.REMINDER, NoticeKind.ESCALATED})
 EVENTS = {NoticeKind.REMINDER: "incident.reminded", NoticeKind.ESCALATED: "incident.escalated"}
 """What machines hear of once it has been sent."""
+
+
+class LeaseLost(Exception):
+    """This process was held up for so long that another one has taken the message over, or may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +235,8 @@ class Outbox:
             await asyncio.wait(self._under_way)
 
     async def _take_over(self) -> int:
-        return await self.store.run(notices.release_leases)
+        """At the start of a store's only daemon: whatever an earlier process was sending is due again at once."""
+        return 0 if self.store.shared else await self.store.run(notices.release_leases)
 
     async def _start_due(self) -> int:
         """Begins to send what is due and has room in its channel; returns how many messages that were."""
@@ -238,7 +247,9 @@ class Outbox:
         now, lease = self.now(), uuid.uuid4().hex
         # A link of the provider's own repairs one account: then those that need a link go each by itself.
         apart = () if self.links is not None else NEEDS_LINK
-        claimed = await self.store.run(notices.claim, now, lease, now + LEASE, most, full, self.cadence, apart)
+        claimed = await self.store.within(CLAIMING).run(
+            notices.claim, now, lease, now + LEASE, most, full, self.cadence, apart
+        )
         for batch in claimed:
             task = asyncio.create_task(self._safely(batch))
             self._under_way[task] = batch.leader.target.channel
@@ -255,6 +266,8 @@ class Outbox:
             async with asyncio.timeout(HAND_OVER.total_seconds()):
                 with _traced(batch):
                     await self._one(batch)
+        except LeaseLost:
+            log.warning("notice.lease_lost", notice=batch.leader.id)
         except StoreUnavailable as error:
             # The lease ends by itself, and the notices come again under the same identity.
             log.warning("outbox.store_unavailable", notice=batch.leader.id, reason=str(error))
@@ -294,7 +307,7 @@ class Outbox:
                 failure = f"the contacts endpoint: {error.reason}"
                 self.metrics.contact_questions.labels("failed").inc()
                 log.warning("contacts.resolver_failed", workspace=account.account.workspace, reason=failure)
-        await self.store.run(self._answered, notice, account, answer, failure)
+        await self.store.within(account.account.workspace).run(self._answered, notice, account, answer, failure)
         self.wake()
 
     def _answered(
@@ -350,7 +363,7 @@ class Outbox:
     async def _tell_operator(
         self, notice: StoredNotice, message: Message, beginning: NoticeKind, subject: Trouble | Storm
     ) -> None:
-        if await self.store.run(self._operator_waits, notice):
+        if await self.store.alongside(self._operator_waits, notice):
             return
         channel = await self._channel([notice])
         if channel is None:
@@ -358,7 +371,7 @@ class Outbox:
         first = await self.store.read(_first, notice, (beginning,))
         receipt = await self._hand_over(channel, [notice], message, first)
         if receipt is not None:
-            await self.store.run(self._record_told, notice, subject, receipt, self.now())
+            await self.store.within(subject.workspace).run(self._record_told, notice, subject, receipt, self.now())
             self._count(notice, NoticeStatus.SENT)
             log.info("notice.sent", notice=notice.id, kind=notice.kind, channel=notice.target.channel)
 
@@ -398,7 +411,7 @@ class Outbox:
             link = await self.store.read(self._link_of_incident, notice.incident_id)
         receipt = await self._attempt(channel, [notice], notice.content, None, link)
         if receipt is not None:
-            await self.store.run(notices.settle, [notice], NoticeStatus.SENT, receipt=receipt, sent_at=self.now())
+            await self.store.alongside(notices.settle, [notice], NoticeStatus.SENT, receipt=receipt, sent_at=self.now())
             self._count(notice, NoticeStatus.SENT)
 
     def _link_of_incident(self, connection: Connection, incident_id: str) -> str | None:
@@ -412,7 +425,7 @@ class Outbox:
         going = _going(batch, facts, verdicts)
         withheld = [one.notice for one in facts if one not in going]
         if withheld:
-            await self._withhold(withheld)
+            await self._withhold(withheld, facts[0].account.account.workspace)
         if not going:
             return
         channel = await self._channel([one.notice for one in going])
@@ -424,7 +437,7 @@ class Outbox:
             )
             return
         if withheld:
-            going = await self.store.run(_regrouped, going)
+            going = await self.store.alongside(_regrouped, going)
         ready = await self.store.read(self._made_ready, going)
         leader = ready.leader
         link = partial(self._link, leader) if leader.notice.kind in NEEDS_LINK else None
@@ -554,6 +567,8 @@ class Outbox:
         ending: Ending = Ending(),
     ) -> Receipt | None:
         notice = sent[0]
+        if notice.lease_until is not None and self.now() > notice.lease_until - SENDING:
+            raise LeaseLost
         delivery = Delivery(
             notice_id=notice.id,
             kind=notice.kind,
@@ -583,7 +598,8 @@ class Outbox:
     ) -> Content:
         with tracing.span("notice.render", kind=sent[0].kind, channel=sent[0].target.channel):
             content = channel.render(message)
-        await self.store.run(_keep, sent, content, self.now(), first)
+        if not await self.store.alongside(_keep, sent, content, self.now(), first):
+            raise LeaseLost
         return content
 
     def _message(self, ready: Ready) -> Notice:
@@ -623,12 +639,13 @@ class Outbox:
             raise Retry("no link to be had: the API's allowance is used up") from None
 
     async def _drop(self, notice: StoredNotice, reason: str) -> None:
-        await self.store.run(notices.settle, [notice], NoticeStatus.DROPPED, reason=reason)
+        await self.store.alongside(notices.settle, [notice], NoticeStatus.DROPPED, reason=reason)
         self._count(notice, NoticeStatus.DROPPED)
         log.info("notice.withheld", notice=notice.id, status=NoticeStatus.DROPPED, reason=reason)
 
-    async def _withhold(self, withheld: Sequence[StoredNotice]) -> None:
-        for notice, outcome, reason in await self.store.run(self._settle_withheld, withheld):
+    async def _withhold(self, withheld: Sequence[StoredNotice], workspace: str) -> None:
+        turn = self.store.within(workspace)
+        for notice, outcome, reason in await turn.run(self._settle_withheld, withheld):
             self._count(notice, outcome)
             log.info("notice.withheld", notice=notice.id, status=outcome, reason=reason)
 
@@ -687,7 +704,7 @@ class Outbox:
             await self._finish(sent, NoticeStatus.DEAD, f"given up: {retry.reason}", unknown=retry.unknown)
             return
         doubtful = retry.unknown or notice.may_have_arrived
-        await self.store.run(
+        await self.store.alongside(
             notices.settle, sent, NoticeStatus.PENDING, reason=retry.reason, due_at=due, doubtful=doubtful
         )
         self._count(notice, "retry")
@@ -698,7 +715,9 @@ class Outbox:
     async def _finish(
         self, sent: Sequence[StoredNotice], status: NoticeStatus, reason: str, *, unknown: bool = False
     ) -> None:
-        await self.store.run(self._settle_finished, sent, status, reason, unknown)
+        account = await self.store.read(account_of, sent[0])
+        turn = self.store.within(account.account.workspace) if account is not None else self.store
+        await turn.run(self._settle_finished, sent, status, reason, unknown)
         for notice in sent:
             self._count(notice, status)
         log.error("notice.dead", notice=sent[0].id, channel=sent[0].target.channel, reason=reason)
@@ -725,7 +744,8 @@ class Outbox:
     async def _sent(self, ready: Ready, receipt: Receipt, began: datetime) -> None:
         now = self.now()
         leader = ready.leader.notice
-        steps = await self.store.run(self._record, ready, receipt, began, now)
+        turn = self.store.within(ready.leader.account.account.workspace)
+        steps = await turn.run(self._record, ready, receipt, began, now)
         if steps is None:
             log.warning("notice.lease_lost", notice=leader.id)
             return
@@ -859,12 +879,16 @@ def _ending(connection: Connection, going: Sequence[Facts]) -> Ending:
 
 def _keep(
     connection: Connection, sent: Sequence[StoredNotice], content: Content, now: datetime, first: StoredNotice | None
-) -> None:
-    """What will be sent is on disk before it is, and its link leads to all accounts that it names."""
-    notices.keep_content(connection, sent, content, now)
+) -> bool:
+    """What will be sent is on disk before it is, and its link leads to all accounts that it names. False when the lease
+    was lost meanwhile.
+    """
+    if not notices.keep_content(connection, sent, content, now):
+        return False
     named = [one.incident_id for one in sent if one.incident_id]
     if sent[0].kind in NEEDS_LINK and len(named) > 1:
         incidents.cover(connection, incidents.link_id((first or sent[0]).id), named)
+    return True
 
 
 def _going(batch: Batch, facts: Sequence[Facts], verdicts: Sequence[Send | Hold | Drop]) -> list[Facts]:

@@ -258,10 +258,19 @@ class SelfCare:
         due = self._due.get(workspace)
         return 0.0 if due is None else (due - self.now()).total_seconds()
 
+    def take_over(self, workspace: str) -> None:
+        """Another daemon may have looked after it meanwhile: what was known here is old, and it is time."""
+        for known in (self._due, self._readings, self._audited):
+            known.pop(workspace, None)
+
+    def is_reading(self, workspace: str) -> bool:
+        """Whether there is more to be read from the log: better by whoever has begun."""
+        return workspace in self._readings
+
     async def leave(self, workspace: str) -> None:
         """Nobody looks after it any more: what an earlier process found wrong with it is not known to be so now."""
         if await self.store.read(subscriptions.get, workspace) is not None:
-            await self.store.run(self._leave, workspace, self.now())
+            await self.store.within(workspace).run(self._leave, workspace, self.now())
 
     def _leave(self, connection: Connection, workspace: str, now: datetime) -> None:
         subscriptions.forget(connection, workspace)
@@ -317,7 +326,7 @@ class SelfCare:
         return verdict
 
     async def _report(self, workspace: str, verdict: Verdict, *, repaired: bool) -> None:
-        began = await self.store.run(self._record, workspace, verdict, self.now(), repaired=repaired)
+        began = await self.store.within(workspace).run(self._record, workspace, verdict, self.now(), repaired=repaired)
         if began:
             log.warning(
                 "webhook.trouble", workspace=workspace, problem=verdict.problem, reason=verdict.said,
@@ -389,7 +398,7 @@ class SelfCare:
     ) -> None:
         if not arrivals and up_to is None:
             return
-        fresh = await self.store.run(subscriptions.read_back, workspace, arrivals, up_to)
+        fresh = await self.store.alongside(subscriptions.read_back, workspace, arrivals, up_to)
         if any(fresh):
             self.metrics.webhooks_read_back.labels(workspace, status).inc(sum(fresh))
             log.info("webhook.read_back", workspace=workspace, status=status, events=sum(fresh))

@@ -44,7 +44,7 @@ from healthd.providers.base import (
 )
 from healthd.providers.breaker import Breaker
 from healthd.self_care import SelfCare
-from healthd.store import accounts, housekeeping, pauses, profiles, storms
+from healthd.store import accounts, housekeeping, jobs, pauses, profiles, storms, troubles
 from healthd.store.accounts import Known, Probe
 from healthd.store.database import Store, StoreUnavailable
 from healthd.store.pauses import Action, Turn
@@ -53,6 +53,7 @@ from healthd.store.troubles import Trouble, trouble_id
 
 log = structlog.get_logger("healthd.sweep")
 
+HOUR = timedelta(hours=1)
 URGENT = (Lane.CLICK, Lane.CONFIRM)
 URGENT_AT_ONCE = 16
 ROTATION_AT_ONCE = 32
@@ -83,6 +84,10 @@ TRY_LATER = timedelta(hours=1)
 POSTING_TIMEOUT = 0.75 * pauses.LEASE.total_seconds()
 UNKNOWN_OUTCOME = (Unavailable, BadAnswer)
 """Failures of a call that may have had its effect all the same."""
+JOB_LEASE = timedelta(seconds=60)
+"""How long after a daemon has died another one does what it was doing for all of them."""
+EARLY = 0.75
+"""Of an interval: how soon after a job began it may begin again. Each daemon comes by once in an interval."""
 STARVED_AFTER = timedelta(minutes=10)
 """How long calls may wait for their turn before that is a trouble of its own."""
 
@@ -102,8 +107,6 @@ class Workspace:
     inventory_wanted: bool = False
     troubled: set[str] = field(default_factory=lambda: set(QUESTIONS))
     """Questions whose answer may end a trouble on record: at first all, since an earlier process may have left some."""
-    short_since: dict[str, datetime] = field(default_factory=dict)
-    """By profile: since when its lists have been too short to be believed."""
 
     def __post_init__(self) -> None:
         self.breaker = Breaker(self.rng)
@@ -150,6 +153,8 @@ class Sweep:
     """Told when notices were written that come from no change."""
     care: SelfCare | None = None
     """Looks after the webhooks."""
+    holder: str = ""
+    """This daemon's name among those that share the store."""
 
     def __post_init__(self) -> None:
         self._scheduler = AsyncIOScheduler(timezone=UTC)
@@ -170,7 +175,7 @@ class Sweep:
             self._spawn(self._keep_posting(workspace))
             self._spawn(self._keep_webhook(workspace))
         self._spawn(self._keep_time())
-        self._every(timedelta(hours=1), "housekeeping", self._keep_house)
+        self._every(HOUR, "housekeeping", self._keep_house)
         self._every(timedelta(minutes=5), "allowances", self.watch_allowances)
         self._scheduler.start()
 
@@ -202,7 +207,7 @@ class Sweep:
         self._scheduler.add_job(
             self._guarded,
             IntervalTrigger(seconds=seconds, jitter=seconds / 10 if args else None, timezone=UTC),
-            args=(name, job, *args),
+            args=(name, partial(self._by_one, name, job), *args),
             id=":".join((name, *(workspace.name for workspace in args))),
             next_run_time=datetime.now(UTC),
             coalesce=True,
@@ -226,6 +231,36 @@ class Sweep:
             except Exception:
                 self.metrics.jobs_failed.labels(name).inc()
                 log.exception("job.failed", job=name, workspace=args[0].name if args else None)
+
+    async def _by_one(self, name: str, job: Callable[..., Awaitable[Any]], *args: Workspace) -> None:
+        """Of all daemons on one store one does it, and not again before most of its interval is over."""
+        every = {"bulk": self.policy.bulk_interval, "inventory": self.policy.inventory_interval, "housekeeping": HOUR}
+        if not self.store.shared or name not in every:
+            await job(*args)
+            return
+        job_name = ":".join((name, *(workspace.name for workspace in args)))
+        began = self.now()
+        if not await self.store.alongside(jobs.take, job_name, self.holder, began, began + JOB_LEASE):
+            return
+        async with self._held(job_name, lambda: began + every[name] * EARLY):
+            await job(*args)
+
+    @asynccontextmanager
+    async def _held(self, job_name: str, next_at: Callable[[], datetime]) -> AsyncIterator[None]:
+        """Renews the lease of a job that was taken, and gives it back at the end."""
+        keeping = asyncio.create_task(self._keep_lease(job_name))
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            with suppress(StoreUnavailable):  # it ends by itself then
+                await self.store.alongside(jobs.done, job_name, self.holder, next_at())
+
+    async def _keep_lease(self, job_name: str) -> None:
+        while True:
+            await asyncio.sleep(JOB_LEASE.total_seconds() / 3)
+            with suppress(StoreUnavailable):
+                await self.store.alongside(jobs.keep, job_name, self.holder, self.now() + JOB_LEASE)
 
     @contextmanager
     def _tracked(self) -> Iterator[None]:
@@ -296,14 +331,16 @@ class Sweep:
         news = await asyncio.to_thread(lambda: [seen for seen in bulk.observations if self._is_news(known, seen)])
         changes: list[Change] = []
         for chunk in accounts.chunked(news, DIGEST):
-            done = await self.store.run(self.engine.apply, workspace.name, chunk, self.now(), scope.ref)
+            done = await self.store.within(workspace.name).run(
+                self.engine.apply, workspace.name, chunk, self.now(), scope.ref
+            )
             await self._tell(done)
             changes += done
         self.metrics.unclear_rows.labels(workspace.name, "contradiction").inc(len(bulk.unclear))
         self.metrics.unclear_rows.labels(workspace.name, "unreadable").inc(bulk.bad_rows)
         await self._ask_one_by_one(workspace, bulk.unclear)
         await self._miss(workspace, scope, known, bulk)
-        await self.store.run(profiles.mark_bulk, workspace.name, scope.ref, self.now())
+        await self.store.within(workspace.name).run(profiles.mark_bulk, workspace.name, scope.ref, self.now())
         return changes
 
     def _is_news(self, known: Mapping[str, Known], seen: Observation) -> bool:
@@ -316,7 +353,7 @@ class Sweep:
         """
         due = [ref for ref in refs if self._not_asked_lately(workspace, ref)]
         if due:
-            await self.store.run(_bring_forward, workspace.name, due, self.now(), Lane.ROTATION)
+            await self.store.within(workspace.name).run(_bring_forward, workspace.name, due, self.now(), Lane.ROTATION)
 
     def _not_asked_lately(self, workspace: Workspace, ref: str) -> bool:
         """Whether this doubtful account may be asked about out of turn; it is then counted as asked."""
@@ -338,25 +375,27 @@ class Sweep:
         newly = [ref for ref in absent if not known[ref].missing]
         if not newly:
             return
-        if self._too_short(workspace, scope, known, absent):
+        if await self._too_short(workspace, scope, known, absent):
             log.warning("sweep.shrunk", workspace=workspace.name, absent=len(absent), known=len(known))
             workspace.inventory_wanted = True
             return
         await self._look_for(workspace, newly, Lane.CONFIRM)
 
-    def _too_short(self, workspace: Workspace, scope: Scope, known: Mapping[str, Known], absent: Sequence[str]) -> bool:
+    async def _too_short(
+        self, workspace: Workspace, scope: Scope, known: Mapping[str, Known], absent: Sequence[str]
+    ) -> bool:
         """Whether a list lacks so much that it is doubted rather than the accounts; and since when that is so."""
         present = sum(before.state is not State.REMOVED for before in known.values()) - len(absent)
         doubtful = len(absent) > max(FEW_MISSING, MISSING_SHARE * len(known)) or (present == 0 and len(absent) > 1)
-        if doubtful:
-            workspace.short_since.setdefault(scope.ref, self.now())
-        else:
-            workspace.short_since.pop(scope.ref, None)
+        if doubtful is (scope.short_since is None):
+            since = self.now() if doubtful else None
+            await self.store.within(workspace.name).run(profiles.note_short, workspace.name, scope.ref, since)
         return doubtful
 
     async def _look_for(self, workspace: Workspace, refs: Sequence[str], lane: Lane) -> None:
-        ids = await self.store.run(accounts.mark_missing, workspace.name, refs, self.now())
-        await self.store.run(accounts.schedule_probe, ids, self.now(), lane)
+        turn = self.store.within(workspace.name)
+        ids = await turn.run(accounts.mark_missing, workspace.name, refs, self.now())
+        await turn.run(accounts.schedule_probe, ids, self.now(), lane)
         if lane in URGENT:
             workspace.urgent.set()
 
@@ -377,21 +416,21 @@ class Sweep:
         now = self.now()
         known = await self.store.read(accounts.known, workspace.name, scope.ref)
         if not scope.active:
-            await self.store.run(_resume, workspace.name, scope.ref, list(known), now)
+            await self.store.within(workspace.name).run(_resume, workspace.name, scope.ref, list(known), now)
             workspace.urgent.set()
             log.info("profile.resumed", workspace=workspace.name, profile=scope.ref, accounts=len(known))
         changes: list[Change] = []
         for chunk in accounts.chunked(listed, DIGEST):
-            done = await self.store.run(
+            done = await self.store.within(workspace.name).run(
                 self.engine.discover, workspace.name, chunk, now, scope.ref, probe_soon=self.policy.mode == "each"
             )
             await self._tell(done)
             changes += done
         absent = await asyncio.to_thread(_absent, known, (entry.ref for entry in listed))
-        doubtful = self._too_short(workspace, scope, known, absent)
+        doubtful = await self._too_short(workspace, scope, known, absent)
         if absent:
             await self._look_for(workspace, absent, Lane.ROTATION if doubtful else Lane.CONFIRM)
-        await self.store.run(profiles.mark_inventory, workspace.name, scope.ref, now)
+        await self.store.within(workspace.name).run(profiles.mark_inventory, workspace.name, scope.ref, now)
         return changes
 
     async def _list_profiles(self, workspace: Workspace) -> list[Scope]:
@@ -410,7 +449,7 @@ class Sweep:
         before = await self.store.read(profiles.scopes, workspace.name)
         paused = {scope.ref: scope for scope in before if not scope.active}
         listed = [replace(profile, active=profile.active and profile.ref not in paused) for profile in found]
-        await self.store.run(profiles.replace_profiles, workspace.name, listed)
+        await self.store.within(workspace.name).run(profiles.replace_profiles, workspace.name, listed)
         return [paused[profile.ref] for profile in found if profile.active and profile.ref in paused]
 
     async def _scopes(self, workspace: Workspace) -> list[Scope]:
@@ -419,8 +458,12 @@ class Sweep:
 
     async def time_out(self) -> list[Change]:
         """Suspects whose confirmation did not come in time."""
-        changes = await self.store.run(self.engine.time_out, self.now())
-        await self._tell(changes)
+        overdue = await self.store.read(accounts.overdue_confirmations, self.now(), DIGEST)
+        changes: list[Change] = []
+        for workspace in dict.fromkeys(workspace for workspace, _ in overdue):
+            done = await self.store.within(workspace).run(self.engine.time_out, self.now(), workspace, DIGEST)
+            await self._tell(done)
+            changes += done
         return changes
 
     async def judge_storms(self) -> None:
@@ -507,7 +550,7 @@ class Sweep:
             ]
         )
         if active:
-            await self.store.run(pauses.seen_active, workspace.name, active, bulk.asked_at)
+            await self.store.within(workspace.name).run(pauses.seen_active, workspace.name, active, bulk.asked_at)
             workspace.posting.set()
 
     async def _keep_posting(self, workspace: Workspace) -> None:
@@ -533,7 +576,7 @@ class Sweep:
     async def change_posting(self, workspace: Workspace) -> bool:
         """Makes the next call that is due to pause or resume an account; whether there was one."""
         pausing = workspace.name in self.engine.auto_pause
-        turn = await self.store.run(pauses.claim, workspace.name, self.now(), pausing=pausing)
+        turn = await self.store.within(workspace.name).run(pauses.claim, workspace.name, self.now(), pausing=pausing)
         if turn is None:
             return False
         pause = turn.wanted.action is Action.PAUSE
@@ -547,9 +590,9 @@ class Sweep:
             await self._posting_failed(workspace, turn, error)
         else:
             if pause:
-                await self.store.run(pauses.paused, turn, self.now())
+                await self.store.within(workspace.name).run(pauses.paused, turn, self.now())
             else:
-                await self.store.run(pauses.resumed, turn, self.now(), pausing=pausing)
+                await self.store.within(workspace.name).run(pauses.resumed, turn, self.now(), pausing=pausing)
             self._posting_said(turn, "ok", "account.posting_paused" if pause else "account.posting_resumed")
             workspace.posting_breaker.worked()
             await self.note_trouble_over(workspace.name, "pause")
@@ -568,13 +611,13 @@ class Sweep:
         after = error.retry_after if isinstance(error, RateLimited) else None
         again = retry_at(wanted.attempts, wanted.since, now, TRYING, workspace.rng, after)
         if pause and not unknown and (again is None or isinstance(error, NotFound | Unprocessable)):
-            await self.store.run(pauses.give_up, turn, str(error), now)
+            await self.store.within(workspace.name).run(pauses.give_up, turn, str(error), now)
             self._posting_said(turn, "given_up", "account.posting_not_paused", str(error))
             return
         self.metrics.posting_changes.labels(workspace.name, wanted.action, error.kind).inc()
         stuck = str(error) if again is None else None
         again = again or now + TRY_LATER * workspace.rng.uniform(0.5, 1.0)
-        await self.store.run(pauses.postpone, turn, again, now, unknown=unknown, stuck=stuck)
+        await self.store.within(workspace.name).run(pauses.postpone, turn, again, now, unknown=unknown, stuck=stuck)
 
     def _posting_said(self, turn: Turn, outcome: str, event: str, reason: str | None = None) -> None:
         wanted = turn.wanted
@@ -587,11 +630,27 @@ class Sweep:
         if self.care is None:
             return
         if workspace.name in self.care.addresses:
-            await self._keep_at("webhook", workspace, partial(self.look_after_webhook, workspace), self._stopping)
+            await self._keep_at("webhook", workspace, partial(self._webhook_round, workspace), self._stopping)
             return
         with suppress(StoreUnavailable):
             await self.care.leave(workspace.name)
             await self.note_trouble_over(workspace.name, "webhooks")
+
+    async def _webhook_round(self, workspace: Workspace) -> float:
+        """Looks after the webhook, unless another daemon does. Returns for how many seconds there is nothing to do."""
+        if not self.store.shared or self.care is None:
+            return await self.look_after_webhook(workspace)
+        name, now, rest = f"webhook:{workspace.name}", self.now(), 0.0
+        if not await self.store.alongside(jobs.take, name, self.holder, now, now + JOB_LEASE):
+            return JOB_LEASE.total_seconds()
+        async with self._held(name, lambda: self.now() + timedelta(seconds=rest)):
+            self.care.take_over(workspace.name)
+            while not self._stopping.is_set():
+                rest = await self.look_after_webhook(workspace)
+                if not self.care.is_reading(workspace.name):
+                    break
+                await self._rest(self._stopping, rest)
+        return rest
 
     async def look_after_webhook(self, workspace: Workspace) -> float:
         """Looks after the webhook if it is time. Returns for how many seconds nothing more is to be done."""
@@ -642,14 +701,18 @@ class Sweep:
         """Asks about the accounts whose turn it is; returns how many those were."""
         urgent = Lane.ROTATION not in lanes
         limit = min(most, URGENT_AT_ONCE if urgent else max(1, workspace.allowance.share // 6))
-        due = await self.store.run(accounts.claim_probes, workspace.name, lanes, self.now(), LEASE, limit)
+        due = await self.store.within(workspace.name).run(
+            accounts.claim_probes, workspace.name, lanes, self.now(), LEASE, limit
+        )
         if urgent:
             await asyncio.gather(*(self._probe_now(workspace, probe) for probe in due))
         else:
             answers = await asyncio.gather(*(self._ask(workspace, probe) for probe in due))
             seen = [answer for answer in answers if answer is not None]
             if seen:
-                await self._tell(await self.store.run(self.engine.apply, workspace.name, seen, self.now()))
+                await self._tell(
+                    await self.store.within(workspace.name).run(self.engine.apply, workspace.name, seen, self.now())
+                )
         return len(due)
 
     async def _probe_now(self, workspace: Workspace, probe: Probe) -> None:
@@ -659,7 +722,9 @@ class Sweep:
     async def _probe(self, workspace: Workspace, probe: Probe) -> None:
         seen = await self._ask(workspace, probe)
         if seen is not None:
-            self.heard(await self.store.run(self.engine.apply, workspace.name, [seen], self.now()))
+            self.heard(
+                await self.store.within(workspace.name).run(self.engine.apply, workspace.name, [seen], self.now())
+            )
 
     async def _ask(self, workspace: Workspace, probe: Probe) -> Observation | None:
         """One account's own health; ``None`` where nobody can know, with the account's turn put off."""
@@ -668,13 +733,13 @@ class Sweep:
         except NotFound:
             return await self._not_found(workspace, probe)
         except Conflict:
-            await self.store.run(_profile_paused, workspace.name, probe, self.now())
+            await self.store.within(workspace.name).run(_profile_paused, workspace.name, probe, self.now())
             return None
         except ProviderError as error:
             if isinstance(error, STANDS_IN_THE_WAY):
                 await self._note_failure(workspace, error, "health")
             again = self._again(workspace, probe, error)
-            await self.store.run(accounts.postpone_probe, probe.account_id, again, probe.lane)
+            await self.store.within(workspace.name).run(accounts.postpone_probe, probe.account_id, again, probe.lane)
             return None
         await self._note_success(workspace, "health")
         return seen
@@ -694,7 +759,8 @@ class Sweep:
         now = self.now()
         stored = await self.store.read(accounts.by_id, probe.account_id)
         if stored is not None and stored.missing_since is not None:
-            short_since = workspace.short_since.get(probe.profile)
+            scope = await self.store.read(profiles.get, workspace.name, probe.profile)
+            short_since = scope.short_since if scope is not None else None
             if short_since is None or now - short_since >= SHORT_LIST_BELIEVED:
                 return Observation(probe.ref, Signal.GONE, Source.INVENTORY, at=None)
             again, lane = short_since + SHORT_LIST_BELIEVED, Lane.ROTATION
@@ -704,7 +770,7 @@ class Sweep:
         else:
             # Listed and yet not found: that is the API's contradiction, and asking faster would not end it.
             again, lane = now + self.policy.ask_again, Lane.ROTATION
-        await self.store.run(accounts.postpone_probe, probe.account_id, again, lane)
+        await self.store.within(workspace.name).run(accounts.postpone_probe, probe.account_id, again, lane)
         return None
 
     @asynccontextmanager
@@ -716,7 +782,9 @@ class Sweep:
         except ProviderError as error:
             if isinstance(error, Conflict | NotFound) and scope.ref != OWN:
                 answer.understood = False
-                await self.store.run(profiles.set_active, workspace.name, scope.ref, active=False)
+                await self.store.within(workspace.name).run(
+                    profiles.set_active, workspace.name, scope.ref, active=False
+                )
                 return
             await self._note_failure(workspace, error, question)
             raise
@@ -735,7 +803,7 @@ class Sweep:
             trouble_id(workspace, error.kind, now), workspace, error.kind, question, now, str(error), error.remedy,
             error.request_id,
         )  # fmt: skip
-        if await self.store.run(self.engine.trouble, trouble):
+        if await self.store.within(workspace).run(self.engine.trouble, trouble):
             log.warning(
                 "api.trouble", workspace=workspace, kind=error.kind, question=question, reason=str(error),
                 remedy=error.remedy, request_id=error.request_id,
@@ -750,11 +818,14 @@ class Sweep:
         if question not in self.workspaces[workspace].troubled:
             return
         self.workspaces[workspace].troubled.discard(question)
-        for ended in await self.store.run(self.engine.trouble_over, workspace, self.now(), question):
+        for ended in await self.store.within(workspace).run(self.engine.trouble_over, workspace, self.now(), question):
             log.info("api.trouble_over", workspace=workspace, kind=ended.kind, question=ended.question)
 
     async def watch_allowances(self) -> None:
         """Calls that wait and wait: the customer's own traffic leaves nothing. The next answer ends the trouble."""
+        for trouble in await self.store.read(troubles.current):
+            if trouble.workspace in self.workspaces:  # another daemon may have noted it, and be gone
+                self.workspaces[trouble.workspace].troubled.update(QUESTIONS)
         for workspace in self.workspaces.values():
             if workspace.allowance.longest_wait > STARVED_AFTER.total_seconds():
                 await self.note_trouble(workspace.name, Starved("no call has gone through for minutes"), "any")

@@ -107,14 +107,14 @@ class Door:
             return await self._ask(request, body)
         key, digest = _key(given), _digest(request, body)
         began_at = self.now()
-        known = await self.store.run(answers.begin, visitor.who, key, digest, began_at)
+        known = await self.store.alongside(answers.begin, visitor.who, key, digest, began_at)
         if known is not None:
             return Response(known.body, known.status, {**known.headers, "idempotency-replayed": "true"})
         kept = False
         try:
             response = await self._ask(request, body)
             if response.status_code < 300:
-                await self.store.run(answers.end, visitor.who, key, began_at, _kept(response))
+                await self.store.alongside(answers.end, visitor.who, key, began_at, _kept(response))
                 kept = True
         finally:
             if not kept:
@@ -123,7 +123,7 @@ class Door:
 
     async def _forget(self, who: str, key: str, began_at: datetime) -> None:
         try:
-            await self.store.run(answers.forget, who, key, began_at)
+            await self.store.alongside(answers.forget, who, key, began_at)
         except StoreUnavailable as error:
             # It is taken over by whoever repeats it, a minute later.
             log.warning("api.key_not_forgotten", reason=str(error))

@@ -146,9 +146,9 @@ class Access:
         # Whoever comes to see what is wrong with a full disk must not be kept out by it.
         with suppress(StoreUnavailable):
             if isinstance(used, AccessToken):
-                await self.store.run(stored.note_token_use, used.id, now)
+                await self.store.alongside(stored.note_token_use, used.id, now)
             else:
-                await self.store.run(stored.note_session_use, used, now)
+                await self.store.alongside(stored.note_session_use, used, now)
 
     async def _by_session(self, request: Request) -> Visitor | None:
         cookie = self.cookie(request)
@@ -294,7 +294,7 @@ class Access:
             ends_at = min(ends_at, proven.expires_at)
         cookie, before = stored.new_secret(), self.cookie(request)
         session = Session(digest_of(cookie), proven.who, proven.role, proven.token_id, proven.origin, now, now, ends_at)
-        begun = await self.store.run(
+        begun = await self.store.alongside(
             stored.begin_session, session, instead_of=digest_of(before) if before else None, how=how
         )
         if not begun:
@@ -305,7 +305,7 @@ class Access:
     async def end(self, request: Request) -> None:
         cookie = self.cookie(request)
         if cookie is not None:
-            await self.store.run(stored.end_session, digest_of(cookie))
+            await self.store.alongside(stored.end_session, digest_of(cookie))
 
     def cookie(self, request: Request) -> str | None:
         """The session's cookie. Where people come by https, one that was set without it may be somebody else's."""
@@ -332,7 +332,7 @@ class Access:
         count, self._refusals = self._refusals, 0
         detail = f"{how}; refused since the last such line: {count}"
         with suppress(StoreUnavailable):
-            await self.store.run(
+            await self.store.alongside(
                 stored.note_audit, self.now(), "", "sign_in.refused", network(peer(request)), detail=detail
             )
 

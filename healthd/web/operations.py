@@ -67,7 +67,7 @@ class Operations:
             return PlainTextResponse("draining\n", 503)
         try:
             async with asyncio.timeout(READY_WITHIN):
-                await self.store.run(inbox.probe_write)
+                await self.store.alongside(inbox.probe_write)
         except (StoreUnavailable, TimeoutError) as error:
             return PlainTextResponse(f"store: {error or 'does not answer'}\n", 503)
         return PlainTextResponse("ready\n")

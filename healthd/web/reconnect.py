@@ -244,7 +244,7 @@ class ReconnectPage:
         if fresh:
             with suppress(StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(NOTED_WITHIN):
-                    self.hooks.on_steps(await self.store.run(incidents.reached, "opened", fresh, self.now()))
+                    self.hooks.on_steps(await self.store.alongside(incidents.reached, "opened", fresh, self.now()))
 
     def _show(self, visit: Visit, status: int | None = None) -> Response:
         name = visit.state(self.now())
@@ -369,6 +369,7 @@ class ReconnectPage:
         """A fresh provider link, on record. Raises ``Refusal`` with the page that explains why there is none."""
         await self._check_pace(case, number, before)
         account = case.account.account
+        turn = self.store.within(account.workspace)
         client = _client(request)
         about = {"workspace": account.workspace, "account_id": account.ref, "link": fingerprint(case.token)}
         try:
@@ -376,13 +377,13 @@ class ReconnectPage:
         except ProviderError as error:
             self.hooks.on_mint(error.kind)
             log.warning("link.not_minted", kind=error.kind, request_id=error.request_id, **about)
-            await self.store.run(self._record, case.link, error.kind, client, error.request_id)
+            await turn.run(self._record, case.link, error.kind, client, error.request_id)
             if error.kind in NEEDS_AN_OPERATOR:
                 await self.hooks.on_trouble(account.workspace, error)
             page, status = _FAILURES.get(error.kind, ("unavailable", 503))
             wait = min(3600, max(1, math.ceil(error.retry_after))) if isinstance(error, RateLimited) else None
             raise Refusal(page, status, wait, case) from None
-        self.hooks.on_steps(await self.store.run(self._record, case.link, "minted", client, None))
+        self.hooks.on_steps(await turn.run(self._record, case.link, "minted", client, None))
         self.hooks.on_mint("minted")
         await self.hooks.on_answer(account.workspace)
         log.info("link.minted", **about)

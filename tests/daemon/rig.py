@@ -270,4 +270,5 @@ def _config(scene: Rig) -> str:
     } | settings
     extra = sections.pop("extra", "")
     text = "".join(f"[{name}]\n{body}\n\n" for name, body in sections.items())
-    return f'public_url = "http://{HOST}:{scene.ports["public"]}"\n\n{text}{workspaces}\n{extra}\n'
+    public = scene.ports.get("balancer", scene.ports["public"])
+    return f'public_url = "http://{HOST}:{public}"\n\n{text}{workspaces}\n{extra}\n'

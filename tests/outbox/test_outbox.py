@@ -164,7 +164,7 @@ async def test_a_sender_that_lost_its_lease_has_no_say_any_more(scene: Surroundi
     scene.travel(LEASE + timedelta(seconds=1))
     await scene.outbox.send_due()
     scene.mail.answers = [Dead("too late to matter")]
-    await scene.outbox._one(stale)
+    await scene.outbox._safely(stale)
     assert (await scene.fates())[0] == (OPENED, SENT)
 
 

@@ -274,7 +274,7 @@ async def test_a_storm_that_ends_just_as_the_sender_has_seen_it_holds_nothing_fo
     [batch] = await scene.claimed("mine")
     await scene.break_together("4")
     await ends(scene)
-    await scene.outbox._withhold(batch.notices)
+    await scene.outbox._withhold(batch.notices, "acme")
     assert await scene.store.read(notices.held) == {}
     await scene.send_all(MINUTE)
     assert told_of(scene) == sorted(FOUR)

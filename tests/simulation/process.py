@@ -21,7 +21,7 @@ from healthd.config import Settings
 from healthd.core.contacts import Contact
 from healthd.engine import Change
 from healthd.store import contacts, migrations, profiles
-from healthd.store.database import Store
+from healthd.store.database import Store, Turn
 
 A_YEAR = timedelta(days=365)
 P = ParamSpec("P")
@@ -44,12 +44,14 @@ class MortalStore(Store):
         super().__init__(url)
         self._process = process
 
-    async def run(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _write(
+        self, turn: Turn, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         self._process.breathe()
         fate = self._process.fate()
         if fate == "before":
             self._process.die(f"before {_name(fn)}")
-        result = await super().run(fn, *args, **kwargs)
+        result = await super()._write(turn, fn, *args, **kwargs)
         self._process.committed(_changes(result))
         if fate == "after":
             self._process.die(f"after {_name(fn)}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from healthd.core.model import Lane, State
+from healthd.store import profiles
 from healthd.sweep import SHORT_LIST_BELIEVED, SweepPolicy
 from tests.sweep.surroundings import Surroundings, surroundings
 
@@ -126,7 +127,7 @@ async def test_after_a_bad_list_everything_is_as_it_was(scene: Surroundings) -> 
     await scene.sweep.inventory(scene.workspace())
     await scene.probe(Lane.CONFIRM, Lane.ROTATION)
     assert [(await scene.stored(account)).missing_since for account in scene.accounts()] == [None] * 16
-    assert scene.workspace().short_since == {}
+    assert [scope.short_since for scope in await scene.store.read(profiles.scopes)] == [None]
 
 
 async def test_the_rotation_asks_about_every_account_once_before_any_twice(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class Cared:
         return found[0] if found else None
 
     async def stored(self) -> list[str]:
-        waiting = await self.scene.store.read(inbox.waiting, 10_000)
+        waiting = await self.scene.store.read(inbox.waiting, "acme", 10_000)
         return [received.body.decode().split('"')[3] for received in waiting]
 
     def asked(self, method: str, path: str) -> int:
