@@ -16,6 +16,7 @@ from healthd.terminal import EXIT_CONFIG, AsJson, Config, fail, print_json, quie
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from healthd.config import Settings
     from healthd.store.backup import Copy, Restored
 
 Force = Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")]
@@ -49,6 +50,7 @@ def backup(
     from healthd.store.guard import InUse, database_file  # noqa: PLC0415
 
     settings = quietly(config)
+    _must_be_a_file(settings)
     database = database_file(settings.store.url)
     into = Path(target)
     if keep and not into.is_dir():
@@ -92,6 +94,7 @@ def restore(
     from healthd.store.migrations import SchemaTooNew  # noqa: PLC0415
 
     settings = quietly(config)
+    _must_be_a_file(settings)
     database = database_file(settings.store.url)
     try:
         quiet = parse_duration(quiet_for)
@@ -111,6 +114,11 @@ def restore(
     typer.echo(f"✓ {database} is now: {_described(done.copy, now)}")
     for line in _told(done):
         typer.echo(f"  {line}")
+
+
+def _must_be_a_file(settings: Settings) -> None:
+    if settings.store.is_postgres:
+        fail("✗ PostgreSQL has its own ways: pg_dump or continuous archiving; see docs/backup.md", EXIT_CONFIG)
 
 
 def _to_output(database: Path) -> None:

@@ -253,9 +253,9 @@ def db_upgrade(config: Config = None) -> None:
     settings = quietly(config)
 
     async def upgrade() -> tuple[str | None, str]:
-        store = Store(settings.store.url)
+        store = Store(settings.store.address)
         try:
-            return await store.run(migrations.upgrade)
+            return await store.upgrade()
         finally:
             await store.close()
 

@@ -32,6 +32,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from healthd import sections
 from healthd.access import OidcSettings, ProxySettings, TokenSettings
@@ -51,6 +53,7 @@ from healthd.core.probing import ProbePolicy
 from healthd.core.routing import ESCALATE_AFTER, Route, Routing, Step, references
 from healthd.core.storm import StormPolicy
 from healthd.dispatch import Hook
+from healthd.store.database import is_postgres
 
 ENV_PREFIX = "HEALTHD_"
 OTHER_VARIABLES = frozenset({"HEALTHD_CONFIG", "HEALTHD_CHROMIUM"})
@@ -216,21 +219,46 @@ class AccessSettings(Section):
 
 
 class StoreSettings(Section):
+    """Where everything is kept."""
+
     url: str = "sqlite:///healthd.db"
+    password: SecretStr | None = None
 
     @field_validator("url")
     @classmethod
-    def _sqlite(cls, value: str) -> str:
-        if value.startswith(("postgres", "mysql")):
-            raise ValueError(
-                'this release keeps its data in SQLite only: write "sqlite:////data/healthd.db" (four slashes: '
-                "absolute)"
-            )
+    def _known(cls, value: str) -> str:
+        if is_postgres(value):
+            return _postgres_url(value)
         if not value.startswith("sqlite:///") or value == "sqlite:///" or ":memory:" in value:
             raise ValueError(
-                'give a file on a local disk, such as "sqlite:////data/healthd.db" (four slashes: absolute)'
+                'give a file on a local disk, such as "sqlite:////data/healthd.db" (four slashes: absolute), or a '
+                'PostgreSQL database, such as "postgresql://healthd@db.example.com/healthd"'
             )
         return value
+
+    @property
+    def address(self) -> str:
+        """The URL with the password: for whoever connects, and for nobody's eyes."""
+        if self.password is None or not self.is_postgres:
+            return self.url
+        return make_url(self.url).set(password=self.password.get_secret_value()).render_as_string(hide_password=False)
+
+    @property
+    def is_postgres(self) -> bool:
+        """Whether other daemons may share it."""
+        return is_postgres(self.url)
+
+
+def _postgres_url(value: str) -> str:
+    try:
+        url = make_url(value)
+    except (ArgumentError, ValueError):
+        raise ValueError('write it as "postgresql://healthd@db.example.com:5432/healthd"') from None
+    if url.password or "password" in url.query:
+        raise ValueError('must not hold the password, since logs show it: write password = { file = "…" } below it')
+    if not url.database:
+        raise ValueError('names no database: write it as "postgresql://healthd@db.example.com/healthd"')
+    return value
 
 
 class LinkSettings(Section):
@@ -901,6 +929,8 @@ def _is_there(module: str) -> bool:
 def _essentials(settings: Settings) -> Iterator[tuple[Place, str, str]]:
     if not settings.workspaces:
         yield ("workspaces",), "there is none, so there is nothing to watch.", "Add a [workspaces.NAME] section."
+    if settings.store.is_postgres and not _is_there("psycopg"):
+        yield ("store", "url"), "needs psycopg, which is not here.", "pip install 'healthd[postgres]'"
     if settings.tracing.endpoint is not None and not _is_there("opentelemetry.sdk"):
         yield ("tracing", "endpoint"), "needs OpenTelemetry, which is not here.", "pip install 'healthd[otel]'"
     if split_address(settings.server.listen)[1] == split_address(settings.server.admin_listen)[1] != 0:

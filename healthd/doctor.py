@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -64,6 +65,8 @@ def _templates(settings: Settings) -> Iterator[Finding]:
 
 
 def _store(settings: Settings) -> Finding:
+    if settings.store.is_postgres:
+        return _database(settings)
     file = Path(settings.store.url.removeprefix("sqlite:///").partition("?")[0]).absolute()
     if not file.parent.is_dir():
         return Finding("store", False, f"there is no folder {file.parent}: make it, or name another in store.url")
@@ -71,6 +74,25 @@ def _store(settings: Settings) -> Finding:
     if not os.access(place, os.R_OK | os.W_OK):
         return Finding("store", False, f"{place} cannot be written by this user")
     return Finding("store", True, f"{file}{'' if file.exists() else ', to be made at the first start'}")
+
+
+def _database(settings: Settings) -> Finding:
+    """A database that is not on this machine is asked."""
+    from healthd.store.database import Store, StoreUnavailable  # noqa: PLC0415
+    from healthd.store.migrations import current  # noqa: PLC0415
+
+    async def revision() -> str | None:
+        store = Store(settings.store.address)
+        try:
+            return await store.read(current)
+        finally:
+            await store.close()
+
+    try:
+        found = asyncio.run(revision())
+    except StoreUnavailable as error:
+        return Finding("store", False, f"{settings.store.url}: {error}")
+    return Finding("store", True, f"{settings.store.url}: {f'revision {found}' if found else 'empty, to be filled'}")
 
 
 def _routing(settings: Settings) -> Iterator[Finding]:

@@ -260,8 +260,8 @@ def test_db_upgrade_says_from_where_to_where(tmp_path: Path) -> None:
     database = tmp_path / "new.db"
     config = str(written(tmp_path, {"store": f'url = "sqlite:///{database}"'}))
     first = healthd("db", "upgrade", "--config", config)
-    assert (first.exit_code, "from empty to revision 0001" in first.stdout) == (0, True)
-    assert "already at revision 0001" in healthd("db", "upgrade", "--config", config).stdout
+    assert (first.exit_code, "from empty to revision 0002" in first.stdout) == (0, True)
+    assert "already at revision 0002" in healthd("db", "upgrade", "--config", config).stdout
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()

@@ -76,6 +76,7 @@ INLINE: dict[type[BaseModel], str] = {StepSettings: "then"}
 """Sections that the example writes as values of this key."""
 
 SECRET_FILES = {
+    "healthd_database": "password",
     "healthd_prometheus": "0123456789abcdef0123456789abcdef",
     "healthd_oidc": "client-secret",
     "healthd_link": "0123456789abcdef0123456789abcdef",

@@ -160,7 +160,9 @@ MISTAKES = {
         "link.allowed_hosts",
         "without https://",
     ),
-    "another database": _in("store", 'url = "postgresql://u:p@h/db"', "store.url", "SQLite only", ""),
+    "another database": _in("store", 'url = "mysql://u@h/db"', "store.url", "PostgreSQL", ""),
+    "a password in the address": _in("store", 'url = "postgresql://u:p@h/db"', "store.url", "must not hold", ""),
+    "no database": _in("store", 'url = "postgresql://u@h"', "store.url", "names no database", ""),
     "a database with too few slashes": _in("store", 'url = "sqlite://healthd.db"', "store.url", "four slashes"),
     # What one key cannot know.
     "an unknown channel": _in(

@@ -21,6 +21,7 @@ CANARY = "CANARY5cbf1f"
 NUMBER = "48151623420"
 
 SECRETS = {
+    "store.password": ("store", 'url = "postgresql://healthd@x.example/healthd"\npassword = {}'),
     "link.secrets": ("link", "secrets = {}"),
     "workspaces.api_key": ("workspaces.acme", "api_key = {}"),
     "workspaces.webhook_secrets": ("workspaces.acme", 'api_key = "sqk_live_key"\nwebhook_secrets = {}'),
