@@ -11,6 +11,7 @@ the environment:
 - ``MORTAL_PRAGMA``: a file whose lines are applied to the writing connection before each transaction.
 - ``MORTAL_DIGEST``: how many accounts a sweep writes in one transaction.
 - ``MORTAL_LEASE``: seconds after which a call to pause or resume an account is known to have ended.
+- ``MORTAL_LEASES``: seconds after which another daemon on the same store takes over whatever this one was at.
 """
 
 from __future__ import annotations
@@ -24,16 +25,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
-from healthd import cli, sweep
+from healthd import cli, outbox, sweep
 from healthd.channels.email import Email
 from healthd.providers.smartlyq import SmartlyQ
-from healthd.store import migrations, pauses
-from healthd.store.database import Store
+from healthd.store import migrations, pauses, postgres
+from healthd.store.database import Store, Turn
 
 ANY = "any"
 STATEMENT = "migrations.statement"
@@ -100,6 +102,22 @@ def about_of(args: tuple[Any, ...]) -> str:
     return ""
 
 
+def _changes(connection: Connection) -> int:
+    """A number that grows when the transaction has changed something."""
+    driver: Any = connection.connection.dbapi_connection
+    if connection.dialect.name == "sqlite":
+        return int(driver.total_changes)
+    return int(driver.execute("SELECT count(pg_current_xact_id_if_assigned())").fetchone()[0])
+
+
+def shorten_leases(seconds: float) -> None:
+    """A message is handed over within half of its lease."""
+    lease = timedelta(seconds=seconds)
+    outbox.LEASE, outbox.HAND_OVER, outbox.SENDING = lease, lease / 2, lease / 2
+    sweep.LEASE = sweep.JOB_LEASE = lease
+    postgres._CONFIGURE += f"; SET idle_in_transaction_session_timeout = '{seconds}s'"
+
+
 @contextlib.contextmanager
 def _statements(connection: Connection, mortality: Mortality) -> Iterator[None]:
     """Meanwhile each statement is a step. The store keeps its connection afterwards."""
@@ -115,28 +133,28 @@ def _statements(connection: Connection, mortality: Mortality) -> Iterator[None]:
 
 
 def wrap_transactions(mortality: Mortality) -> None:
-    real = Store.run
+    real = Store._write
 
-    async def run(self: Store, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    async def write(self: Store, turn: Turn, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         name, about = name_of(fn), about_of(args)
         place: Place | None = None
 
         def transact(connection: Connection, *args: Any, **kwargs: Any) -> Any:
             nonlocal place
-            driver: Any = connection.connection.dbapi_connection
-            changed = driver.total_changes
+            changes = partial(_changes, connection)
+            changed = changes()
             with _statements(connection, mortality) if fn is migrations.upgrade else contextlib.nullcontext():
                 result = fn(connection, *args, **kwargs)
-            if driver.total_changes > changed:
+            if changes() > changed:
                 place = mortality.begins(name, about)
             return result
 
-        result = await real(self, transact, *args, **kwargs)
+        result = await real(self, turn, transact, *args, **kwargs)
         if place is not None:
             mortality.ends(place)
         return result
 
-    Store.run = run  # type: ignore[method-assign]
+    Store._write = write  # type: ignore[method-assign]
 
 
 def obey(pragmas: Path) -> None:
@@ -186,6 +204,8 @@ def main() -> None:
         wrap_call(mortality, SmartlyQ, method)
     sweep.DIGEST = int(told.get("MORTAL_DIGEST", sweep.DIGEST))
     pauses.LEASE = timedelta(seconds=float(told.get("MORTAL_LEASE", pauses.LEASE.total_seconds())))
+    if "MORTAL_LEASES" in told:
+        shorten_leases(float(told["MORTAL_LEASES"]))
     cli.main()
 
 

@@ -1,0 +1,84 @@
+"""Several daemons share one PostgreSQL: what one of them leaves undone, another one does, and nobody does it twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from tests.cluster.place import LEASE, Place, balanced, place
+from tests.crash.lives import Life
+from tests.crash.test_soak import REPAIRED, Stream
+
+ACCOUNTS = 60
+BLOWS = 8
+
+
+class Blows:
+    """What befalls the daemons and their database, by the dice."""
+
+    def __init__(self, on: Place, dice: random.Random) -> None:
+        self.on = on
+        self.dice = dice
+        self.counts: Counter[str] = Counter()
+
+    async def kill(self, lives: list[Life | None], stack: AsyncExitStack) -> None:
+        number = self.dice.randrange(len(lives))
+        victim = lives[number]
+        assert victim is not None
+        victim.process.kill()
+        await victim.ended()
+        await asyncio.sleep(self.dice.uniform(0.0, LEASE / 2))
+        lives[number] = await stack.enter_async_context(self.on.daemon(number))
+
+    async def stop(self, lives: list[Life | None], _: AsyncExitStack) -> None:
+        """Longer than a lease, and then it goes on as if nothing had been."""
+        victim = self.dice.choice(lives)
+        assert victim is not None
+        assert victim.process.pid is not None
+        os.kill(victim.process.pid, signal.SIGSTOP)
+        await asyncio.sleep(LEASE * 1.5)
+        os.kill(victim.process.pid, signal.SIGCONT)
+
+    async def crash(self, lives: list[Life | None], _: AsyncExitStack) -> None:
+        await self.on.restart_database()
+
+    async def fall(self, lives: list[Life | None], stack: AsyncExitStack, running: asyncio.Task[None]) -> None:
+        kinds = [self.kill, self.kill, self.stop, self.crash]
+        for number in range(BLOWS):
+            await asyncio.sleep(self.dice.uniform(0.2, 1.0))
+            if running.done():
+                return
+            blow = kinds[number % len(kinds)]
+            self.counts[blow.__name__] += 1
+            await blow(lives, stack)
+
+
+async def test_nothing_is_lost_and_nothing_doubled_whatever_befalls_them(tmp_path: Path) -> None:
+    dice = random.Random(7)
+    async with place(tmp_path, accounts=ACCOUNTS, storm=f"least = {ACCOUNTS}") as on, AsyncExitStack() as stack:
+        for number, account in enumerate(on.scene.sandbox.world.accounts.values()):
+            account.name = f"Shop {number:04}"
+        lives: list[Life | None] = [await stack.enter_async_context(on.daemon(number)) for number in range(3)]
+        await on.until_swept()
+        async with balanced(on, dice):
+            stream, blows = Stream(on), Blows(on, dice)
+            running = asyncio.create_task(stream.run())
+            await blows.fall(lives, stack, running)
+            await running
+        await on.until_quiet()
+        repeats = on.check_letters()
+        sys.stdout.write(f"{dict(blows.counts)} {repeats} repeats, {sum(on.excused().values())} excused\n")
+        assert len(stream.acknowledged) == 2 * ACCOUNTS
+        assert on.value("select count(*) from inbox where status = 'done'") == 2 * ACCOUNTS
+        assert on.value("select count(*) from incidents where resolution = 'repaired'") == ACCOUNTS
+        assert on.value("select count(*) from incidents") == ACCOUNTS
+        good_news = on.letters.about(REPAIRED)
+        for account in on.scene.sandbox.world.accounts.values():
+            told = [identity in good_news for identity in on.letters.about(account.name)]
+            assert sorted(told) == [False, True], "one that it is broken, one that it is repaired"
