@@ -45,11 +45,13 @@ class Place(Stage):
         return [step for scene in self.scenes for step in Stage(scene, self.letters).trace]
 
     def excused(self) -> Counter[str]:
-        """Also what was handed over when the database, or the lease, was lost before it was on record."""
+        """Also what was handed over when the database, the lease or, on a busy machine, the time for it was lost before
+        it was on record.
+        """
         logs = [log.read_bytes() for scene in self.scenes for log in scene.folder.glob("life-*.log")]
         lines = [line for log in logs for line in log.splitlines()]
         events = [orjson.loads(line) for line in lines if line.startswith(b"{") and line.endswith(b"}")]
-        lost = {"outbox.store_unavailable", "notice.lease_lost"}
+        lost = {"outbox.store_unavailable", "notice.lease_lost", "notice.too_long"}
         return super().excused() + Counter(one["notice"] for one in events if one["event"] in lost and "notice" in one)
 
     async def until_swept(self) -> None:
