@@ -233,15 +233,21 @@ class Sweep:
                 log.exception("job.failed", job=name, workspace=args[0].name if args else None)
 
     async def _by_one(self, name: str, job: Callable[..., Awaitable[Any]], *args: Workspace) -> None:
-        """Of all daemons on one store one does it, and not again before most of its interval is over."""
+        """Of all daemons on one store one does it, and not again before most of its interval is over. The others wait
+        for its end: it may die, and then the work is theirs.
+        """
         every = {"bulk": self.policy.bulk_interval, "inventory": self.policy.inventory_interval, "housekeeping": HOUR}
         if not self.store.shared or name not in every:
             await job(*args)
             return
         job_name = ":".join((name, *(workspace.name for workspace in args)))
-        began = self.now()
-        if not await self.store.alongside(jobs.take, job_name, self.holder, began, began + JOB_LEASE):
-            return
+        while not await self.store.alongside(jobs.take, job_name, self.holder, began := self.now(), began + JOB_LEASE):
+            lease_until = await self.store.read(jobs.held_until, job_name, began)
+            if lease_until is None:
+                return
+            await self._rest(self._stopping, (lease_until - began).total_seconds())
+            if self._stopping.is_set():
+                return
         async with self._held(job_name, lambda: began + every[name] * EARLY):
             await job(*args)
 

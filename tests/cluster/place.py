@@ -16,7 +16,7 @@ import orjson
 import psycopg
 
 from tests import postgres
-from tests.crash.lives import Life, Stage, Step, life, stage
+from tests.crash.lives import HAND_OVER, Life, Stage, Step, life, stage
 from tests.daemon.rig import Rig
 from tests.loopback import free_port
 
@@ -59,14 +59,25 @@ class Place(Stage):
         await self.scene.until(lambda: self.value("select count(bulk_at) from profiles") == 1, "the first sweep")
 
     @property
+    def handed_over(self) -> list[int]:
+        """By daemon, how many messages it gave to the mail server."""
+        return [
+            sum(step.name == HAND_OVER and step.moment == "after" for step in Stage(scene, self.letters).trace)
+            for scene in self.scenes
+        ]
+
+    @property
     def publics(self) -> list[str]:
         """Where each daemon takes webhooks."""
         return [scene.public for scene in self.scenes]
 
     @asynccontextmanager
-    async def daemon(self, number: int) -> AsyncIterator[Life]:
-        """A life of one of them, killed at the end if it still lives."""
-        async with life(Stage(self.scenes[number], self.letters), MORTAL_LEASES=str(LEASE)) as found:
+    async def daemon(
+        self, number: int, *, kill: str = "", ready: bool = True, leases: str = str(LEASE)
+    ) -> AsyncIterator[Life]:
+        """A life of one of them, killed at the end if it still lives. With no ``leases``: those of the product."""
+        own = Stage(self.scenes[number], self.letters)
+        async with life(own, kill=kill, ready=ready, MORTAL_LEASES=leases) as found:
             yield found
 
     async def restart_database(self) -> None:

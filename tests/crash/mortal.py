@@ -204,8 +204,8 @@ def main() -> None:
         wrap_call(mortality, SmartlyQ, method)
     sweep.DIGEST = int(told.get("MORTAL_DIGEST", sweep.DIGEST))
     pauses.LEASE = timedelta(seconds=float(told.get("MORTAL_LEASE", pauses.LEASE.total_seconds())))
-    if "MORTAL_LEASES" in told:
-        shorten_leases(float(told["MORTAL_LEASES"]))
+    if seconds := told.get("MORTAL_LEASES"):
+        shorten_leases(float(seconds))
     cli.main()
 
 
