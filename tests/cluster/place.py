@@ -32,6 +32,7 @@ class Place(Stage):
     """``url`` is the database of all; ``scenes`` has a place for each daemon: settings and ports of its own."""
 
     server: PostgresServer
+    standby: PostgresServer | None
     url: str
     scenes: list[Rig]
 
@@ -84,13 +85,24 @@ class Place(Stage):
         """As a crash of its machine does: every connection is lost, nothing that was committed is."""
         await asyncio.to_thread(postgres.restart, self.server)
 
+    async def fail_over(self) -> None:
+        """The database's machine is gone for good, and its standby takes over."""
+        assert self.standby is not None
+        await asyncio.to_thread(postgres.fail_over, self.server, self.standby)
+
 
 @asynccontextmanager
-async def place(folder: Path, *, accounts: int, daemons: int = 3, **settings: str) -> AsyncIterator[Place]:
+async def place(
+    folder: Path, *, accounts: int, daemons: int = 3, standby: bool = False, **settings: str
+) -> AsyncIterator[Place]:
     async with AsyncExitStack() as stack:
         server = await asyncio.to_thread(postgres.started, Path(tempfile.mkdtemp(prefix="hd-pg-")))
         stack.callback(server.cleanup)
-        url = server.get_uri()
+        url, second = server.get_uri(), None
+        if standby:
+            second = await asyncio.to_thread(postgres.standby, server, Path(tempfile.mkdtemp(prefix="hd-pg-")))
+            stack.callback(second.cleanup)
+            url = postgres.whichever_writes(server, second)
         store = f'url = "{url}"'
         on = await stack.enter_async_context(stage(folder, accounts=accounts, store=store, **settings))
         scenes = []
@@ -101,16 +113,16 @@ async def place(folder: Path, *, accounts: int, daemons: int = 3, **settings: st
                 "public": free_port(), "admin": free_port(), "balancer": on.scene.ports["public"]
             }  # fmt: skip
             scenes.append(replace(on.scene, folder=own, ports=ports))
-        yield Place(on.scene, on.letters, server, url, scenes)
+        yield Place(on.scene, on.letters, server, second, url, scenes)
 
 
 @asynccontextmanager
-async def balanced(place: Place, dice: random.Random) -> AsyncIterator[None]:
+async def balanced(place: Place, dice: random.Random, daemons: int = 3) -> AsyncIterator[None]:
     """Whatever is sent to the place's own address goes to a daemon by chance, as a load balancer would do it."""
     real = place.scene.http.post
 
     async def post(url: str, **given: Any) -> Any:
-        return await real(url.replace(place.scene.public, dice.choice(place.publics)), **given)
+        return await real(url.replace(place.scene.public, dice.choice(place.publics[:daemons])), **given)
 
     place.scene.http.post = post  # type: ignore[method-assign, assignment]
     try:

@@ -97,6 +97,24 @@ async def test_what_a_dead_one_was_at_others_do_once_its_lease_has_ended(tmp_pat
         on.check_letters()
 
 
+async def test_when_the_database_fails_over_they_go_on_with_its_standby(tmp_path: Path) -> None:
+    storm = f"least = {ACCOUNTS}"
+    async with place(tmp_path, accounts=24, standby=True, storm=storm) as on, AsyncExitStack() as stack:
+        named(on)
+        lives = [await stack.enter_async_context(on.daemon(number)) for number in range(2)]
+        await on.until_swept()
+        async with balanced(on, random.Random(7), daemons=2):
+            running = asyncio.create_task(Stream(on).run())
+            await on.scene.mail("Shop 0000")
+            await on.fail_over()
+            await running
+        await on.until_quiet()
+        on.check_letters()
+        assert on.value("select count(*) from inbox where status = 'done'") == 2 * 24
+        assert on.value("select count(*) from incidents where resolution = 'repaired'") == 24
+        assert not any(life.over for life in lives)
+
+
 async def test_nothing_is_lost_and_nothing_doubled_whatever_befalls_them(tmp_path: Path) -> None:
     dice = random.Random(7)
     async with place(tmp_path, accounts=ACCOUNTS, storm=f"least = {ACCOUNTS}") as on, AsyncExitStack() as stack:

@@ -257,6 +257,7 @@ async def test_a_channel_that_hangs_holds_up_no_other(tmp_path: Path) -> None:
         await scene.breaks("900")
         running = asyncio.create_task(scene.outbox.run())
         await scene.until(lambda: len(scene.channels["slack"].taken) == 1, "the other channel's message")
+        await scene.until(lambda: len(scene.mail.got) >= AT_ONCE, "as many as may go at once")
         assert len(scene.mail.got) == AT_ONCE, "no more at once than that"
         scene.mail.silent.set()
         await scene.until(lambda: len(scene.mail.taken) == 3 * AT_ONCE, "all of it, in its turn")
