@@ -168,6 +168,18 @@ async def test_a_sender_that_lost_its_lease_has_no_say_any_more(scene: Surroundi
     assert (await scene.fates())[0] == (OPENED, SENT)
 
 
+async def test_a_sender_that_stood_still_hands_nothing_over(scene: Surroundings) -> None:
+    """Its process slept, and would send at a time when another one may have taken the message over."""
+    await scene.breaks()
+    [stale] = await scene.claimed("asleep")
+    scene.travel(LEASE - timedelta(seconds=1))
+    await scene.outbox._safely(stale)
+    assert scene.mail.got == []
+    scene.travel(LEASE)
+    assert await scene.outbox.send_due() == 1
+    assert (await scene.fates())[0] == (OPENED, SENT)
+
+
 async def test_who_may_have_got_the_bad_news_before_a_crash_gets_the_good_news(scene: Surroundings) -> None:
     await scene.breaks()
     [claimed] = await scene.claimed("killed")

@@ -12,14 +12,17 @@ from typing import TypeVar
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, text, update
 
-from healthd.store import jobs, migrations, profiles
+from healthd.core.cadence import Cadence
+from healthd.core.model import Target
+from healthd.store import jobs, migrations, notices, profiles
 from healthd.store.clock import DatabaseClock
 from healthd.store.database import Store, StoreUnavailable
+from healthd.store.schema import notices as notices_table
 from healthd.store.wakeups import Wakeups
 from tests import postgres
-from tests.store.rows import HOUR, MINUTE, NOON
+from tests.store.rows import HOUR, MINUTE, NOON, add_account, add_notice
 
 T = TypeVar("T")
 PATIENCE = 60.0
@@ -42,13 +45,19 @@ async def two(url: str) -> AsyncIterator[tuple[Store, Store]]:
         await store.close()
 
 
+def nothing(connection: Connection) -> None:
+    connection.execute(text("SELECT 1"))
+
+
 @asynccontextmanager
-async def busy(turn: Callable[[Callable[[Connection], None]], object]) -> AsyncIterator[asyncio.Task[object]]:
-    """A transaction that lasts as long as the block."""
+async def busy(
+    turn: Callable[[Callable[[Connection], None]], object], first: Callable[[Connection], object] = nothing
+) -> AsyncIterator[asyncio.Task[object]]:
+    """A transaction that does something and then lasts as long as the block."""
     began, may_end = threading.Event(), threading.Event()
 
     def work(connection: Connection) -> None:
-        connection.execute(text("SELECT 1"))
+        first(connection)
         began.set()
         assert may_end.wait(PATIENCE)
 
@@ -60,10 +69,6 @@ async def busy(turn: Callable[[Callable[[Connection], None]], object]) -> AsyncI
         may_end.set()
         with contextlib.suppress(StoreUnavailable):
             await task
-
-
-def nothing(connection: Connection) -> None:
-    connection.execute(text("SELECT 1"))
 
 
 HELD_BY = {"all": lambda store: store.run, "acme": lambda store: store.within("acme").run}
@@ -147,6 +152,26 @@ async def test_a_connection_that_was_lost_is_made_again(two: tuple[Store, Store]
 
 async def test_nul_in_a_question_finds_nothing_and_breaks_nothing(two: tuple[Store, Store]) -> None:
     assert await two[0].read(profiles.get, "acme\0", "") is None
+
+
+async def test_a_notice_that_somebody_is_changing_holds_no_sender_up(two: tuple[Store, Store]) -> None:
+    one, other = two
+
+    def claim(connection: Connection) -> list[str]:
+        batches = notices.claim(connection, NOON, "mine", NOON + MINUTE, 10, (), Cadence())
+        return [batch.leader.id for batch in batches]
+
+    def two_people(connection: Connection) -> list[str]:
+        account = add_account(connection, "1")
+        return [add_notice(connection, account, target=Target("mail", f"{name}@acme.example")) for name in "ab"]
+
+    def change(connection: Connection) -> None:
+        connection.execute(update(notices_table).where(notices_table.c.id == changing).values(reason="changed"))
+
+    changing, left = await one.run(two_people)
+    async with busy(one.within("acme").run, change):
+        assert await asyncio.wait_for(other.within("@outbox").run(claim), PATIENCE) == [left]
+    assert await other.within("@outbox").run(claim) == [changing]
 
 
 def work(connection: Connection, who: str, now: datetime, lasts: timedelta = MINUTE) -> bool:
