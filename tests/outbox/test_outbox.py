@@ -161,11 +161,17 @@ async def test_a_lease_that_ended_lets_another_sender_go_on(scene: Surroundings)
 async def test_a_sender_that_lost_its_lease_has_no_say_any_more(scene: Surroundings) -> None:
     await scene.breaks()
     [stale] = await scene.claimed("slow")
+    on_its_way = asyncio.Event()
+    scene.mail.answers = [on_its_way]
+    slow = asyncio.create_task(scene.outbox._safely(stale))
+    await scene.until(lambda: len(scene.mail.got) == 1, "the hand-over")
     scene.travel(LEASE + timedelta(seconds=1))
     await scene.outbox.send_due()
-    scene.mail.answers = [Dead("too late to matter")]
-    await scene.outbox._safely(stale)
-    assert (await scene.fates())[0] == (OPENED, SENT)
+    [sent] = [one for one in await scene.notices() if one.kind is OPENED]
+    assert (sent.status, sent.receipt) == (SENT, {"number": "1"})
+    on_its_way.set()
+    await slow
+    assert [one for one in await scene.notices() if one.kind is OPENED] == [sent]
 
 
 async def test_a_sender_that_stood_still_hands_nothing_over(scene: Surroundings) -> None:
