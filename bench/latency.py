@@ -2,10 +2,10 @@
 
     python bench/latency.py [--webhooks 200] [--rate 4] [--store postgresql] [--json FILE]
 
-Webhook, commit, state, the question to the API that confirms it, incident, message, hand-over: all real, on loopback. The
-sandbox tells of an account that has expired; the clock stops when the mail server has the message about it. The waits that
-gather several accounts into one message are switched off, since they are meant. The peer is a bare client that sends
-one such mail to the same server.
+Webhook, commit, state, the question to the API that confirms it, incident, message, hand-over: all real, on loopback.
+The sandbox tells of an account that has expired; the clock stops when the mail server has the message about it. The
+waits that gather several accounts into one message are switched off, since they are meant. The peer is a bare client
+that sends one such mail to the same server.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from figures import Figure, show, write
 
 from healthd.demo.catchers import Inbox, MailCatcher
 
-PLENTY = 10_000_000
-"""Calls a minute: how long a question waits for its turn is another figure."""
+PLENTY = 100_000
+"""Calls a minute, the most that healthd believes: how long a question waits for its turn is another figure."""
 SETTINGS = """
 [notices]
 default = ["mail:team@bench.example"]
