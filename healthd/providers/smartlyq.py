@@ -213,12 +213,10 @@ class SmartlyQ(WebhookCalls):
     def event_id(self, body: bytes) -> str:
         """The id by which a repeated delivery is recognised; a digest of the body where it carries none."""
         try:
-            claimed = orjson.loads(body)["id"]
-        except (orjson.JSONDecodeError, TypeError, KeyError, IndexError):
-            claimed = None
-        if isinstance(claimed, str) and _EVENT_ID.fullmatch(claimed):
-            return claimed
-        return f"sha256:{hashlib.sha256(body).hexdigest()}"
+            envelope = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            envelope = None
+        return _event_id(envelope, body)
 
     def parse(self, body: bytes, received_at: datetime) -> Event:
         """Reads a verified body. Raises ``UnparsedWebhook``."""
@@ -228,7 +226,7 @@ class SmartlyQ(WebhookCalls):
             raise UnparsedWebhook("the body is not JSON") from None
         if not isinstance(envelope, dict) or not isinstance(envelope.get("event"), str):
             raise UnparsedWebhook("the envelope names no event")
-        event_id, name = self.event_id(body), envelope["event"]
+        event_id, name = _event_id(envelope, body), envelope["event"]
         signal, data = EVENT_SIGNALS.get(name), envelope.get("data")
         if name in POST_EVENTS and isinstance(data, dict):
             failures = _post_failures(data, _event_time(envelope.get("created_at"), received_at))
@@ -747,6 +745,13 @@ def _platform(value: object) -> str | None:
 def _word(value: object) -> str | None:
     """A code or a scope: something that may stand in an error's message."""
     return value if isinstance(value, str) and _WORD.fullmatch(value) else None
+
+
+def _event_id(envelope: object, body: bytes) -> str:
+    claimed = envelope.get("id") if isinstance(envelope, dict) else None
+    if isinstance(claimed, str) and _EVENT_ID.fullmatch(claimed):
+        return claimed
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
 
 
 def _event_time(value: object, received_at: datetime) -> datetime:
