@@ -191,8 +191,7 @@ class Engine:
         *,
         probe_soon: bool = False,
     ) -> list[Change]:
-        """Takes in what the inventory shows: accounts never seen, new names, and removed ones that are back. What was
-        held while their profile was paused goes out now, if it is still true.
+        """Takes in what the inventory shows: accounts never seen, new names, and removed ones that are back.
 
         ``probe_soon`` asks about new accounts as soon as the rotation allows, where no sweep over everything does.
         """
@@ -218,8 +217,14 @@ class Engine:
                 revived.append(Observation(entry.ref, Signal.CONNECTED, Source.INVENTORY, at=None))
         accounts.create(connection, fresh)
         accounts.write(connection, self._as_listed(connection, workspace, different, profile))
-        notices.release_held(connection, [held.id for held in known.values() if not held.paused], now)
         return self.apply(connection, workspace, revived, now, profile) if revived else []
+
+    def answers_again(self, connection: Connection, workspace: str, refs: Sequence[str], now: datetime) -> None:
+        """The inventory shows these accounts. What was held while their profile was paused goes out now, if it is still
+        true.
+        """
+        listed = accounts.shown(connection, workspace, refs)
+        notices.release_held(connection, [one.id for one in listed.values() if not one.paused], now)
 
     def _as_listed(
         self, connection: Connection, workspace: str, entries: Sequence[Listed], profile: str

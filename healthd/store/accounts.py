@@ -238,8 +238,7 @@ def counts(connection: Connection) -> list[tuple[str, str, State, bool, int]]:
     return [(row.workspace, row.platform, State(row.state), row.paused, row.total) for row in rows]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """The few facts of an account against which a sweep compares a reading."""
 
     state: State
@@ -257,15 +256,63 @@ _KNOWN = select(
     accounts.c.error_since,
     accounts.c.missing_since.is_not(None),
 ).where(accounts.c.workspace == bindparam("workspace"), accounts.c.profile == bindparam("profile"))
+_LISTED = _KNOWN.add_columns(accounts.c.name, accounts.c.username)
+AT_ONCE = 2000
+"""Rows of a long result that are held at once."""
 
 
 def known(connection: Connection, workspace: str, profile: str) -> dict[str, Known]:
     """All accounts of a workspace's profile, as a sweep compares them."""
-    rows = connection.execute(_KNOWN, {"workspace": workspace, "profile": profile}).all()
-    return {
-        ref: Known(_STATES[state], paused, validity, errors, missing)
-        for ref, state, paused, validity, errors, missing in rows
-    }
+    shared: dict[Known, Known] = {}  # of a million accounts few differ in these facts
+    found: dict[str, Known] = {}
+    for row in _in_parts(connection, _KNOWN, {"workspace": workspace, "profile": profile}):
+        ref, state, *facts = row
+        one = Known(_STATES[state], *facts)
+        found[ref] = shared.setdefault(one, one)
+    return found
+
+
+def _in_parts(connection: Connection, query: Select[Any], asked: dict[str, Any]) -> Iterator[Sequence[Any]]:
+    return iter(connection.execute(query, asked, execution_options={"yield_per": AT_ONCE}))
+
+
+@dataclass(frozen=True, slots=True)
+class OnRecord:
+    """All accounts of a workspace's profile, as the inventory compares them; of their names it is enough to know
+    whether they differ.
+    """
+
+    known: dict[str, Known]
+    names: dict[str, int]
+
+    def is_listed_anew(self, ref: str, name: str, username: str | None) -> bool:
+        """Whether an entry of the list is one that is not on record so."""
+        before = self.known.get(ref)
+        if before is None or before.missing or before.state is State.REMOVED:
+            return True
+        differs = self.names[ref] ^ _digest(name, username)
+        return bool(differs if username else differs >> _BITS)
+
+
+_BITS = 64
+
+
+def _digest(name: str, username: str | None) -> int:
+    """Python's own hashes of both, side by side: they hold for as long as the process does."""
+    kept = (1 << _BITS) - 1
+    return (hash(name) & kept) << _BITS | (hash(username or "") & kept)
+
+
+def on_record(connection: Connection, workspace: str, profile: str) -> OnRecord:
+    """All accounts of a workspace's profile, with what tells whether their names have changed."""
+    shared: dict[Known, Known] = {}
+    found = OnRecord({}, {})
+    for row in _in_parts(connection, _LISTED, {"workspace": workspace, "profile": profile}):
+        ref, state, *facts, name, username = row
+        one = Known(_STATES[state], *facts)
+        found.known[ref] = shared.setdefault(one, one)
+        found.names[ref] = _digest(name, username)
+    return found
 
 
 class Shown(NamedTuple):
