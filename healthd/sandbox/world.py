@@ -191,7 +191,7 @@ class World:
     def fill(self, workspace: str, count: int, profiles: int = 0) -> None:
         """So many accounts, over all platforms in turn; in so many new profiles, or in the workspace itself."""
         made = [self.add_profile(workspace, f"Customer {number}", f"customer-{number}") for number in range(profiles)]
-        homes = [profile.id for profile in made] or [None]
+        homes: list[int | None] = [profile.id for profile in made] or [None]
         for number in range(count):
             home = homes[number * len(homes) // count]
             self.add_account(workspace, PLATFORMS[number % len(PLATFORMS)], profile=home)
