@@ -109,6 +109,8 @@ class Workspace:
     inventory_wanted: bool = False
     troubled: set[str] = field(default_factory=lambda: set(QUESTIONS))
     """Questions whose answer may end a trouble on record: at first all, since an earlier process may have left some."""
+    profiles_listed: bool = False
+    """Whether this process has asked for them."""
     everything: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by whoever goes through all its accounts: one at a time, or memory would hold them twice."""
 
@@ -289,6 +291,10 @@ class Sweep:
         async with workspace.everything:
             started = asyncio.get_running_loop().time()
             try:
+                if workspace.with_profiles and not workspace.profiles_listed:
+                    # Newcomers are written once then: by the sweep, as it finds them.
+                    with suppress(ProviderError):  # the inventory will meet it, too
+                        await self._list_profiles(workspace)
                 changes = await self._each_scope(workspace, await self._scopes(workspace), self._bulk_scope)
             except ProviderError as error:
                 self.metrics.sweeps.labels(workspace.name, error.kind).inc()
@@ -466,6 +472,7 @@ class Sweep:
         """Takes over the list of profiles. Returns those that were paused and are listed as active: each counts as
         paused until it answers, since the list and the API may disagree.
         """
+        workspace.profiles_listed = True
         try:
             found = [profile async for profile in workspace.provider.profiles()]
         except (NotFound, MissingScope) as error:
