@@ -512,7 +512,9 @@ class Sweep:
             workspace.posting.set()
 
     async def _keep_house(self) -> None:
-        await self.store.run(housekeeping.prune, self.now())
+        left = 1
+        while left and not self._stopping.is_set():
+            left = await self.store.alongside(housekeeping.prune, self.now())
         if await self.store.run(self.engine.dispatch.try_again, self.now()):
             self.has_mail()
 

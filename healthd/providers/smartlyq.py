@@ -53,6 +53,7 @@ from healthd.providers.fields import read_text as _text
 from healthd.providers.fields import read_time as _time
 from healthd.providers.long_lists import LongList, Packed, read_json
 from healthd.providers.subscriptions import WebhookCalls
+from healthd.providers.wire import Wire
 
 OAUTH_HOSTS: Mapping[str, tuple[str, ...]] = {
     "facebook": ("www.facebook.com", "m.facebook.com"),
@@ -175,9 +176,8 @@ class SmartlyQ(WebhookCalls):
         async with httpx2.AsyncClient(
             headers={"authorization": f"Bearer {self._api_key}", "user-agent": "healthd", "accept": "application/json"},
             follow_redirects=False,
-            timeout=self._timeout,
-            limits=httpx2.Limits(max_connections=64, max_keepalive_connections=64, keepalive_expiry=60),
             trust_env=False,
+            transport=Wire(),
         ) as client:
             self._client = client
             try:
@@ -444,9 +444,7 @@ class SmartlyQ(WebhookCalls):
         more: Mapping[str, str],
         begin: Callable[[], Awaitable[LongList]] | None,
     ) -> _Answer:
-        """An answer. The client's own time-outs are per read, so a dripping peer never meets them: the deadline here is
-        for the whole exchange.
-        """
+        """An answer. The deadline is for the whole exchange: a dripping peer would never meet one for each read."""
         if self._client is None:
             raise RuntimeError("the provider's session is not open")
         asked_at = self._now()
@@ -472,8 +470,6 @@ class SmartlyQ(WebhookCalls):
         except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, OSError) as error:
             # Messages of the client may quote the address; its kind of error says enough.
             raise Unavailable(f"no answer: {type(error).__name__}") from None
-        except ExceptionGroup as group:
-            raise Unavailable(f"no answer: {type(group.exceptions[0]).__name__}") from None
 
     def _learn(self, answer: _Answer) -> None:
         limit, remaining, reset = (

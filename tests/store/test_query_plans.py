@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from healthd.core.cadence import Cadence
-from healthd.core.model import Lane, NoticeKind, NoticeStatus
+from healthd.core.model import Lane, NoticeKind, NoticeStatus, Resolution
 from healthd.core.post_failures import PostFailure
 from healthd.store import accounts, contacts, decisions, housekeeping, inbox, incidents, notices, post_failures, storms
 from healthd.store.accounts import StoredAccount
@@ -32,6 +32,11 @@ def claim_again(connection: Connection) -> None:
     for batch in notices.claim(*facts):
         notices.settle(connection, batch.notices, NoticeStatus.PENDING, due_at=NOON)
     assert notices.claim(*facts)
+
+
+def forget_incident(connection: Connection) -> None:
+    incidents.resolve(connection, "i1", Resolution.REPAIRED, NOON)
+    assert housekeeping.CHORES[-2](connection, NOON + 500 * DAY)
 
 
 HOT: dict[str, Job] = {
@@ -96,7 +101,6 @@ HOT: dict[str, Job] = {
     "a storm ends": lambda c, a: storms.end(c, "st1", NOON, "over"),
     "decide": lambda c, a: decisions.note(c, [Decision(NOON, a.id, "held", "because")]),
     "decisions of an account": lambda c, a: decisions.of_account(c, a.id),
-    "forget decisions": lambda c, a: decisions.prune(c, NOON),
     "owners": lambda c, a: contacts.assignment(c, "acme", "facebook", "p", "1"),
     "contacts by key": lambda c, a: contacts.directory(c, ["ada", "bob"]),
     "the endpoint's answer": lambda c, a: contacts.kept_answer(c, "acme", "p", "1"),
@@ -118,7 +122,8 @@ HOT: dict[str, Job] = {
     "open incidents counted": lambda c, a: incidents.open_counts(c),
     "presses of a link": lambda c, a: incidents.mints_since(c, "l1", NOON),
     "chosen instead": lambda c, a: incidents.other_connected_since(c, a, NOON - MINUTE),
-    "housekeeping": lambda c, a: housekeeping.prune(c, NOON),
+    "housekeeping": lambda c, a: housekeeping.prune(c, NOON - 500 * DAY),
+    "forgetting incidents": lambda c, a: forget_incident(c),
 }
 
 WALK = re.compile(
