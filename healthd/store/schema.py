@@ -243,6 +243,7 @@ link_incidents = Table(
     # What else a link leads to, besides its own incident: the others of the message that it stood in.
     Column("link_id", ForeignKey("links.id"), primary_key=True),
     Column("incident_id", ForeignKey("incidents.id"), primary_key=True),
+    Index("ix_link_incidents_incident_id", "incident_id"),
 )
 
 mints = Table(
