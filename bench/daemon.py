@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import json
+import os
 import re
 import time
 import urllib.request
@@ -10,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from load import post
 from processes import HOST, Running, free_port, python, running, until
 
 SECRET = "whsec_bench_bench_bench_bench"
@@ -84,3 +89,15 @@ def daemon(
     )
     with running(python("-m", "healthd", "run", "--config", str(config)), core=core, port=public) as found:
         yield Daemon(found, public, admin)
+
+
+def webhook(event: str, account: int, workspace: str = "bench") -> bytes:
+    """The bytes of a webhook as the provider sends it, signed now, with an id of its own."""
+    data = {"account_id": account, "platform": "facebook", "account_name": "Bench", "reason": "expired"}
+    created_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    body = json.dumps(
+        {"id": f"evt_{os.urandom(8).hex()}", "event": event, "created_at": created_at, "data": data}
+    ).encode()
+    at = str(int(time.time()))
+    digest = hmac.new(SECRET.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
+    return post(f"/webhooks/{workspace}", body, {"x-smartlyq-signature": f"t={at},v1={digest}"})
