@@ -127,6 +127,21 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.4g}")
 
 
+def show(figures: Iterable[Figure]) -> None:
+    """What was measured, a line for each figure, for whoever runs the program by hand."""
+    for one in figures:
+        at = " ".join(f"{value:,} {name}" if isinstance(value, int) else value for name, value in one.at.items())
+        beside = (
+            f"   {one.peer}: {written(one.peer_value)}, ratio {one.ratio:.2f}" if one.peer_value and one.ratio else ""
+        )
+        print(f"  {one.name:<36} {written(one.value):>10} {one.unit:<10} {at}{beside}   {one.note}".rstrip())
+
+
+def written(value: float) -> str:
+    """As people read it: three digits, thousands apart."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def kept(file: Path) -> tuple[dict[str, str | int], list[Figure]]:
     """The machine, and the figures, of such a file."""
     document = json.loads(file.read_text("utf-8"))

@@ -117,13 +117,15 @@ def _listens(port: int, process: subprocess.Popen[bytes]) -> bool:
     return True
 
 
-def until(true: Callable[[], bool], what: str, patience: float = PATIENCE) -> float:
-    """Waits for it; returns the seconds that took. Raises ``SystemExit`` that names what did not come."""
+def until(true: Callable[[], bool], what: str, patience: float = PATIENCE, pause: float = 0.02) -> float:
+    """Waits for it, looking again after each pause; returns the seconds that took. Raises ``SystemExit`` that says what
+    did not come.
+    """
     started = time.perf_counter()
     while not true():
         if time.perf_counter() - started > patience:
             raise SystemExit(f"waited {patience:.0f} s for {what}, in vain")
-        time.sleep(0.02)
+        time.sleep(pause)
     return time.perf_counter() - started
 
 

@@ -12,6 +12,7 @@ import asyncio
 import json
 import sys
 from datetime import UTC, datetime
+from typing import cast
 
 import uvloop
 
@@ -40,25 +41,25 @@ class Api(asyncio.Protocol):
         self.buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
         while b"\r\n\r\n" in self.buffer:
             head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
-            path = head.split(b" ", 2)[1].removeprefix(b"/v1/social/accounts").strip(b"/").split(b"/")
-            self.transport.write(self.to(path))
+            self.transport.write(self.to(head.split(b" ", 2)[1].split(b"/")[2:]))
 
     def to(self, path: list[bytes]) -> bytes:
-        """``[b""]`` asks for the list, ``[b"health"]`` for all accounts' health, ``[b"17", b"health"]`` for one's."""
-        number = int(path[0]) if path[0].isdigit() else None
-        if number is not None:
-            data: object = health(number)
-        elif path == [b"health"]:
-            data = {"accounts": [health(each) | {"is_active": True} for each in self.numbers]}
-        else:
-            data = [facts(each) for each in self.numbers]
+        """Path by path, what stands behind the version; what it knows nothing of is empty."""
+        match path:
+            case [b"social", b"accounts", b"health"]:
+                data: object = {"accounts": [health(each) | {"is_active": True} for each in self.numbers]}
+            case [b"social", b"accounts", number, b"health"]:
+                data = health(int(number))
+            case [b"social", b"accounts"]:
+                data = [facts(each) for each in self.numbers]
+            case _:
+                data = {"profiles": [], "webhooks": []}
         meta = {"request_id": "req_bench", "timestamp": datetime.now(UTC).isoformat()}
         return answer(json.dumps({"success": True, "data": data, "meta": meta}).encode())
 

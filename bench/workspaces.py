@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from daemon import Daemon, daemon
-from figures import Figure, add_option, keep
+from figures import Figure, add_option, keep, show
 from processes import free_port, python, running
 
 PLENTY = 100_000
@@ -69,9 +69,7 @@ def main(sizes: list[int], accounts: int, seconds: float) -> list[Figure]:
     for workspaces in sizes:
         with tempfile.TemporaryDirectory(prefix="healthd-bench-") as name:
             figures = measured(workspaces, accounts, seconds, Path(name))
-        print(f"{workspaces} workspaces of {accounts} accounts:")
-        for figure in figures:
-            print(f"  {figure.name:<24} {figure.value:10.1f} {figure.unit}   {figure.note}")
+        show(figures)
         found += figures
     return found
 
