@@ -19,11 +19,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 import uvloop
-from daemon import Daemon, daemon
 from figures import Figure, add_option, keep, show
 from load import fire
 from peers import CLIENT, SERVER, blackbox_exporter, called, found
 from processes import HOST, Running, free_port, on_core, python, running, until
+from subject import Daemon, daemon
 
 HERE = Path(__file__).parent
 AT_ONCE = 32

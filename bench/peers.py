@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
-from daemon import daemon, webhook
 from figures import Better, Figure, add_option, keep, show
 from load import Result, fire, post
 from processes import HOST, Running, free_port, on_core, running
+from subject import daemon, webhook
 
 SERVER, CLIENT = 0, 1
 """Cores: who is measured, and who asks."""

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import uvloop
-from daemon import Daemon, daemon, webhook
 from figures import Figure, add_option, keep, show
 from load import Result, fire
 from processes import HOST, cpu_of_tree, free_port, python, running, until
+from subject import Daemon, daemon, webhook
 
 from tests.postgres import started
 

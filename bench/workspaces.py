@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from daemon import Daemon, daemon
 from figures import Figure, add_option, keep, show
 from processes import free_port, python, running
+from subject import Daemon, daemon
 
 PLENTY = 100_000
 """Requests a minute: the highest limit that healthd believes."""
