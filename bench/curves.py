@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from figures import Figure, written
-from tables import title
+from tables import headed
 
 WIDTH, HEIGHT, LEFT, TOP, PLOT_WIDTH, PLOT_HEIGHT = 312, 232, 54, 44, 236, 142
 ACROSS = 3
@@ -17,7 +17,7 @@ FONT = "-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,'Helvetica Neue',Aria
 STYLE = """
 .paper{fill:#fbfcfd}.grid{stroke:#dde2e9}.h{fill:#171c24;font-size:13px;font-weight:650}.s{fill:#59636f;font-size:11px}
 .first{stroke:#2257d0;fill:#2257d0}.second{stroke:#b4500f;fill:#b4500f}.peer{stroke:#59636f;fill:#59636f}
-path{fill:none!important;stroke-width:2}path.peer{stroke-dasharray:5 4}circle{stroke:none!important}
+path{fill:none!important;stroke-width:2}path.peer{stroke-dasharray:5 4}circle,text,tspan{stroke:none!important}
 @media (prefers-color-scheme:dark){.paper{fill:#14171c}.grid{stroke:#333b46}.h{fill:#eef1f5}.s{fill:#b3bcc8}
 .first{stroke:#7ea3f5;fill:#7ea3f5}.second{stroke:#f0a070;fill:#f0a070}.peer{stroke:#9aa5b3;fill:#9aa5b3}}
 """
@@ -49,7 +49,8 @@ def panels(figures: Iterable[Figure]) -> list[Panel]:
         if one.peer is not None and one.peer_value:
             lines.setdefault(one.peer, []).append((size, one.peer_value))
     made = [Panel(*key, {name: sorted(points) for name, points in lines.items()}) for key, lines in found.items()]
-    return [one for one in made if max(map(len, one.lines.values())) > 1]
+    made = [one for one in made if max(map(len, one.lines.values())) > 1]
+    return sorted(made, key=lambda one: SIZES.index(one.over))
 
 
 def drawn(figures: Sequence[Figure]) -> str:
@@ -72,7 +73,7 @@ def drawn(figures: Sequence[Figure]) -> str:
 def _panel(panel: Panel) -> list[str]:
     points = [point for line in panel.lines.values() for point in line]
     across, up = _Axis([x for x, _ in points], PLOT_WIDTH), _Axis([y for _, y in points], PLOT_HEIGHT)
-    parts = [f'<text class="h" x="{LEFT}" y="18">{escape(title(panel.name))}, {escape(panel.unit)}</text>']
+    parts = [f'<text class="h" x="{LEFT}" y="18">{escape(headed(panel.name, panel.unit))}</text>']
     bottom = TOP + PLOT_HEIGHT
     for value in up.ticks:
         y = bottom - up.place(value)
@@ -84,15 +85,13 @@ def _panel(panel: Panel) -> list[str]:
     parts.append(
         f'<text class="s" x="{LEFT + PLOT_WIDTH}" y="{bottom + 31}" text-anchor="end">{escape(panel.over)}</text>'
     )
-    for number, (name, line) in enumerate(panel.lines.items()):
+    for name, line in panel.lines.items():
         kind = _kind(name)
         placed = [(LEFT + across.place(x), bottom - up.place(y)) for x, y in line]
         parts.append(f'<path class="{kind}" d="M{" L".join(f"{x:.1f} {y:.1f}" for x, y in placed)}"/>')
         parts += [f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in placed]
-        if name:
-            parts.append(f'<text class="s {kind}" stroke="none" x="{LEFT}" y="{33 if number == 0 else bottom + 31}">'
-                         f"{escape(name)}</text>")  # fmt: skip
-    return parts
+    names = [f'<tspan class="{_kind(name)}">{escape(name)}</tspan>' for name in panel.lines if name]
+    return [*parts, f'<text class="s" x="{LEFT}" y="34">{", ".join(names)}</text>']
 
 
 def _kind(line: str) -> str:

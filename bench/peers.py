@@ -92,14 +92,24 @@ class Taken:
         return len(self.result.latencies) / self.cpu_seconds
 
 
-async def taken(process: Running, port: int, requests: Sequence[bytes], connections: int) -> Taken:
-    """What that program uses for these requests, the first tenth left out: it is still growing what it needs anyway."""
+async def taken(
+    process: Running,
+    port: int,
+    requests: Sequence[bytes],
+    connections: int,
+    settle: Callable[[], object] = lambda: None,
+) -> Taken:
+    """What that program uses for these requests and until it has settled. The first tenth is left out: the program is
+    still growing what it needs anyway.
+    """
     tenth = len(requests) // 10
     await fire(HOST, port, requests[:tenth], connections)
+    settle()
     cpu, memory = process.cpu_seconds, process.memory_mb
     result = await fire(HOST, port, requests[tenth:], connections)
     if bad := [status for status in result.statuses if not 200 <= status < 300]:
         raise SystemExit(f"refused with {bad}")
+    settle()
     return Taken(result, process.cpu_seconds - cpu, max(process.memory_mb - memory, 0.0))
 
 
@@ -136,7 +146,7 @@ async def main(alerts: int, connections: int) -> list[Figure]:
         for event, what in EVENTS.items():
             with daemon(folder / what, core=SERVER) as one:
                 told = [webhook(event, number) for number in range(alerts)]
-                ours[what] = await taken(one.running, one.public, told, connections)
+                ours[what] = await taken(one.running, one.public, told, connections, one.until_worked_off)
         theirs, peer = None, None
         if found("alertmanager"):
             peer = called("alertmanager")

@@ -50,6 +50,10 @@ class Daemon:
         """Waits until so many accounts were seen to be healthy; returns the seconds that took."""
         return until(lambda: self.total("healthd_accounts", state="healthy") >= accounts, f"{accounts} accounts", 900)
 
+    def until_worked_off(self) -> float:
+        """Waits until no webhook is left in the inbox; returns the seconds that took."""
+        return until(lambda: self.total("healthd_inbox_webhooks", status="new") == 0, "the inbox", 900, pause=0.5)
+
 
 def settings(
     store: str, provider: int, workspaces: Sequence[str], public: int, admin: int, sweep: Mapping[str, str]

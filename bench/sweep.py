@@ -47,7 +47,7 @@ def now() -> datetime:
 
 
 async def timed(work: Callable[[], Awaitable[object]]) -> tuple[float, float]:
-    """Seconds that the work took, and the longest time in milliseconds for which the event loop stood still."""
+    """Seconds of processor time that the work took, and for how many milliseconds the event loop stood still at most."""
     worst, loop, done = 0.0, asyncio.get_running_loop(), asyncio.Event()
 
     async def watch() -> None:
@@ -58,9 +58,9 @@ async def timed(work: Callable[[], Awaitable[object]]) -> tuple[float, float]:
             worst = max(worst, loop.time() - due)
 
     watching = asyncio.create_task(watch())
-    started = time.perf_counter()
+    started = time.process_time()
     await work()
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     done.set()
     await watching
     return seconds, worst * 1000
@@ -81,10 +81,10 @@ async def bulk(base: str, sweep: Sweep, workspace: Workspace, client: httpx2.Asy
     ours = memory() - before
     second, second_stall = await timed(lambda: sweep.bulk(workspace))
     peer, _ = await timed(bare)
-    client_too = "a bare httpx2 client that fetches and parses"
+    client_too = "a bare httpx2 client"
     return [
-        Figure("sweep.all_news", first, "s", "lower", client_too, peer, note="every account is new"),
-        Figure("sweep.no_news", second, "s", "lower", client_too, peer, note="nothing has changed"),
+        Figure("sweep.all_news", first, "s", "lower", client_too, peer, note="of the processor; every account is new"),
+        Figure("sweep.no_news", second, "s", "lower", client_too, peer, note="of the processor; nothing has changed"),
         Figure("sweep.stall", max(first_stall, second_stall), "ms", "lower", note="of the event loop, at the longest"),
         Figure("sweep.memory", ours, "MB", "lower", note="growth of RSS at its highest, while all is news"),
     ]

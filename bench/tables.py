@@ -32,8 +32,8 @@ TITLES = {
     "replicas.evenness": "the least busy, of its fair share",
     "replicas.takeover": "worked off after a SIGKILL",
     "replicas.worked_off": "worked off",
-    "sweep.all_news": "a sweep in which every account is new",
-    "sweep.memory": "memory that it takes",
+    "sweep.all_news": "a sweep, all new",
+    "sweep.memory": "its memory",
     "sweep.no_news": "a sweep without news",
     "sweep.stall": "longest stall of the event loop",
     "workspaces.idle_cpu": "processor at rest",
@@ -49,6 +49,11 @@ TITLES = {
 
 def title(name: str) -> str:
     return TITLES.get(name, name.partition(".")[2].replace("_", " ") or name)
+
+
+def headed(name: str, unit: str) -> str:
+    """Title and unit, above a column or a curve."""
+    return title(name) if title(name) == unit else f"{title(name)}, {unit}"
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ class Measured:
             key = str(one.at.get("store", "")), int(one.at[circumstance])
             rows.setdefault(key, {})[one.name] = one.value
         names = [circumstance, *(["store"] if len(stores) > 1 else [])]
-        lines = ["| " + " | ".join([*names, *(f"{title(name)}, {unit}" for name, unit in columns)]) + " |"]
+        lines = ["| " + " | ".join([*names, *(headed(name, unit) for name, unit in columns)]) + " |"]
         lines.append("|---" * (len(names) + len(columns)) + "|")
         for (store, size), values in sorted(rows.items()):
             cells = [f"{size:,}", *([store] if len(stores) > 1 else [])]
