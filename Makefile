@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test tools lint types imports docs bench simulate mutations lock clean
+.PHONY: demo test tools lint types imports docs bench peers simulate mutations lock clean
 
 export PATH := $(abspath $(BIN)):$(PATH)
 
@@ -42,9 +42,11 @@ simulate: $(READY)  ## a year of ten thousand accounts, for each seed: `make sim
 mutations: $(READY)  ## break each promise on purpose; some of them: `make mutations ARGS="lease"`
 	$(BIN)/python -m tests.mutations.apply $(ARGS)
 
-bench: $(READY)
-	$(BIN)/python bench/webhooks.py
-	$(BIN)/python bench/sweep.py
+bench: $(READY) peers  ## every figure beside its peers; to see whether all runs: `make bench ARGS=--quick`
+	$(BIN)/python bench/report.py $(ARGS)
+
+peers: $(READY)
+	.ci/peers $(BIN)
 
 lock:  ## refresh the pins; needs uv on the PATH
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --upgrade \

@@ -2,7 +2,7 @@
 
     python bench/burst.py [--expiries 50000] [--accounts 200000] [--no-gate] [--store postgresql] [--json FILE]
 
-The sandbox lets them expire over a minute and sends a signed webhook for each; the API keeps to its published rate limit.
+The sandbox lets them expire over a minute and sends a signed webhook for each; the API keeps to its published rate.
 Digested is the burst once every webhook is acknowledged and seen to, every account's incident is open, and no message
 waits that could go out. Each platform has a person of its own, and there is one operator. The gate for mass failures
 stands as it does by default: people are not asked, and the operator is. ``--no-gate`` shows what they would get
@@ -17,13 +17,13 @@ import os
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx2
 import uvloop
 from daemon import HOST, MAIL, Daemon, Process, cores, daemon, database, free_port, sandbox
-from figures import Figure, show, write
+from figures import Figure, add_option, keep, show
 
 from healthd.demo.catchers import Caught, Inbox, MailCatcher
 
@@ -116,9 +116,9 @@ def told(messages: list[Caught]) -> list[Figure]:
     for caught in messages[:3] + messages[-1:]:
         print(f"    to {caught.to}: {caught.subject}")
     return [
-        Figure("messages to the operator", operator, ""),
-        Figure("messages to people", by_reader.total(), ""),
-        Figure("most messages to one person", max(by_reader.values(), default=0), ""),
+        Figure("burst.to_operator", operator, "messages", "lower"),
+        Figure("burst.to_people", by_reader.total(), "messages", "lower"),
+        Figure("burst.to_one_person", max(by_reader.values(), default=0), "messages", "lower", note="at the most"),
     ]
 
 
@@ -140,15 +140,19 @@ async def main(expiries: int, accounts: int, gate: bool, store: str, file: Path 
                 used = healthd.process.cpu_seconds - used
                 memory = healthd.process.peak_memory
     mail_server.close()
-    figures = [Figure(f"burst: {stage}", at, "s", "two minutes", at / 120) for stage, at in course.at.items()]
-    figures += [
-        Figure("burst: processor time of the daemon", used, "s"),
-        Figure("burst: processor time of one expiry", used / expiries * 1000, "ms"),
-        Figure("burst: peak memory", memory, "MB"),
+    figures = [
+        *(
+            Figure(f"burst.{stage.replace(' ', '_')}", seconds, "s", "lower", "the two minutes promised", 120.0)
+            for stage, seconds in course.at.items()
+        ),
+        Figure("burst.cpu_each", used / expiries * 1000, "ms", "lower", note="of the daemon's processor time"),
+        Figure("burst.memory", memory, "MB", "lower", note="the most that the daemon held"),
         *told(inbox.messages),
     ]
+    at: dict[str, str | int] = {"expiries": expiries, "store": store, "gate": "on" if gate else "off"}
+    figures = [replace(one, at=at) for one in figures]
     show(figures)
-    write(figures, file)
+    keep(file, figures)
     if "digested" not in course.at:
         raise SystemExit("the burst was not digested in time")
 
@@ -159,6 +163,6 @@ if __name__ == "__main__":
     parser.add_argument("--accounts", type=int, default=200_000)
     parser.add_argument("--no-gate", action="store_true", help="without the gate for mass failures")
     parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    add_option(parser)
     chosen = parser.parse_args()
     uvloop.run(main(chosen.expiries, chosen.accounts, not chosen.no_gate, chosen.store, chosen.json))

@@ -23,7 +23,7 @@ import aiosmtplib
 import httpx2
 import uvloop
 from daemon import HOST, MAIL, PATIENCE, Daemon, Process, cores, daemon, database, free_port, sandbox
-from figures import Figure, show, write
+from figures import Figure, add_option, keep, show
 
 from healthd.demo.catchers import Inbox, MailCatcher
 
@@ -99,13 +99,12 @@ async def main(webhooks: int, rate: float, store: str, file: Path | None) -> Non
     mail_server.close()
     cuts = statistics.quantiles(took, n=100)
     figures = [
-        Figure("webhook to message handed over: p50", cuts[49], "ms", "bare mail", cuts[49] / peer),
-        Figure("webhook to message handed over: p99", cuts[98], "ms"),
-        Figure("bare mail: p50", peer, "ms"),
+        Figure("latency.p50", cuts[49], "ms", "lower", "a bare mail", peer, {"store": store}),
+        Figure("latency.p99", cuts[98], "ms", "lower", at={"store": store}),
     ]
     print(f"{store}, {webhooks} webhooks, {rate} a second:")
     show(figures)
-    write(figures, file)
+    keep(file, figures)
 
 
 if __name__ == "__main__":
@@ -113,6 +112,6 @@ if __name__ == "__main__":
     parser.add_argument("--webhooks", type=int, default=200)
     parser.add_argument("--rate", type=float, default=4.0, help="webhooks a second")
     parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    add_option(parser)
     chosen = parser.parse_args()
     uvloop.run(main(chosen.webhooks, chosen.rate, chosen.store, chosen.json))

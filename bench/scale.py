@@ -10,7 +10,6 @@ is the client's side that is measured: the server's own memory and processor tim
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import socket
@@ -19,13 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx2
+from figures import Figure, add_option, keep, show
 
 HOST = "127.0.0.1"
 KEY = "sqk_test_bench"
@@ -46,7 +46,7 @@ PAGES = {
 
 
 @dataclass
-class Figures:
+class Run:
     """Seconds of the clock and of the processor, megabytes, bytes, milliseconds."""
 
     accounts: int
@@ -169,8 +169,8 @@ def settings(url: str, port: int, sandbox: int, interval: str) -> str:
     )
 
 
-def measure(accounts: int, store: str, folder: Path, interval: str) -> Figures:
-    figures = Figures(accounts, store)
+def measure(accounts: int, store: str, folder: Path, interval: str) -> Run:
+    run = Run(accounts, store)
     profiles = -(-accounts // IN_A_PROFILE)
     api, admin = free_port(), free_port()
     words = ["--port", str(api), "--accounts", str(accounts), "--profiles", str(profiles), "--workspace", "bench"]
@@ -184,35 +184,35 @@ def measure(accounts: int, store: str, folder: Path, interval: str) -> Figures:
             began = time.monotonic()
             running = Running("run", "--config", str(config), folder=folder)
             try:
-                watch(figures, Daemon(running, admin), began, f"http://{HOST}:{api}")
-                figures.sandbox_mb = sandbox.memory("VmHWM")
+                watch(run, Daemon(running, admin), began, f"http://{HOST}:{api}")
+                run.sandbox_mb = sandbox.memory("VmHWM")
             finally:
                 running.end()
-            figures.bytes_per_account = (size() - empty) / accounts
+            run.bytes_per_account = (size() - empty) / accounts
     finally:
         sandbox.end()
-    return figures
+    return run
 
 
-def watch(figures: Figures, daemon: Daemon, began: float, api: str) -> None:
+def watch(run: Run, daemon: Daemon, began: float, api: str) -> None:
     daemon.until(daemon.is_ready, "the start")
-    figures.ready_s = time.monotonic() - began
-    daemon.until(lambda: daemon.settled() >= figures.accounts, "the first sweep")
-    figures.cold_s, figures.cold_cpu_s = time.monotonic() - began, daemon.running.cpu
+    run.ready_s = time.monotonic() - began
+    daemon.until(lambda: daemon.settled() >= run.accounts, "the first sweep")
+    run.cold_s, run.cold_cpu_s = time.monotonic() - began, daemon.running.cpu
     started, cpu = time.monotonic(), daemon.running.cpu
     daemon.until(lambda: daemon.metric("healthd_inventory_last_success_timestamp_seconds") > 0, "the inventory")
-    figures.inventory_s, figures.inventory_cpu_s = time.monotonic() - started, daemon.running.cpu - cpu
+    run.inventory_s, run.inventory_cpu_s = time.monotonic() - started, daemon.running.cpu - cpu
     daemon.sweep()
-    figures.sweep_s, figures.sweep_cpu_s = daemon.sweep()
-    figures.rss_idle_mb = daemon.running.memory("VmRSS")
+    run.sweep_s, run.sweep_cpu_s = daemon.sweep()
+    run.rss_idle_mb = daemon.running.memory("VmRSS")
     some = re.search(r'href="(/accounts/\d+)"', daemon.http.get("/accounts").text)
-    figures.pages_ms = {
+    run.pages_ms = {
         name: look(daemon, path.replace("/accounts/{some}", some[1] if some else "/")) for name, path in PAGES.items()
     }
-    told = {"count": max(1, figures.accounts // 100), "webhook": False}
+    told = {"count": max(1, run.accounts // 100), "webhook": False}
     httpx2.post(f"{api}/_sandbox/expire", json=told, timeout=120, trust_env=False).raise_for_status()
-    figures.news_s, figures.news_cpu_s = daemon.sweep()
-    figures.rss_peak_mb = daemon.running.memory("VmHWM")
+    run.news_s, run.news_cpu_s = daemon.sweep()
+    run.rss_peak_mb = daemon.running.memory("VmHWM")
 
 
 def look(daemon: Daemon, path: str) -> float:
@@ -238,24 +238,24 @@ def wait_for(port: int) -> None:
     raise SystemExit("the sandbox did not come up")
 
 
-def table(all_figures: list[Figures]) -> str:
-    """The figures as a table of Markdown, a column for each size."""
-    rows: dict[str, Callable[[Figures], str]] = {
-        "ready after the start, s": lambda f: f"{f.ready_s:.1f}",
-        "all accounts known after the start, s": lambda f: f"{f.cold_s:.1f}",
-        "… of the processor, s": lambda f: f"{f.cold_cpu_s:.1f}",
-        "the list of accounts, s (processor)": lambda f: f"{f.inventory_s:.1f} ({f.inventory_cpu_s:.1f})",
-        "a sweep without news, s (processor)": lambda f: f"{f.sweep_s:.2f} ({f.sweep_cpu_s:.2f})",
-        "a sweep with 1 % that broke, s (processor)": lambda f: f"{f.news_s:.1f} ({f.news_cpu_s:.1f})",
-        "memory at rest, MB": lambda f: f"{f.rss_idle_mb:.0f}",
-        "memory at the most, MB": lambda f: f"{f.rss_peak_mb:.0f}",
-        "database, bytes an account": lambda f: f"{f.bytes_per_account:.0f}",
-    }
-    lines = ["| accounts | " + " | ".join(f"{f.accounts:,} ({f.store})" for f in all_figures) + " |"]
-    lines.append("|---" * (1 + len(all_figures)) + "|")
-    lines += [f"| {name} | " + " | ".join(say(f) for f in all_figures) + " |" for name, say in rows.items()]
-    lines += [f"| {name}, ms | " + " | ".join(f"{f.pages_ms[name]:.0f}" for f in all_figures) + " |" for name in PAGES]
-    return "\n".join(lines)
+def figures_of(run: Run) -> list[Figure]:
+    at: Mapping[str, str | int] = {"accounts": run.accounts, "store": run.store}
+    pages = {f"page_{name.replace(', ', '_').replace(' ', '_')}": ms for name, ms in run.pages_ms.items()}
+    found = [
+        ("ready", run.ready_s, "s"),
+        ("cold_start", run.cold_s, "s"),
+        ("cold_start_cpu", run.cold_cpu_s, "s"),
+        ("inventory_cpu", run.inventory_cpu_s, "s"),
+        ("no_news", run.sweep_s, "s"),
+        ("no_news_cpu", run.sweep_cpu_s, "s"),
+        ("one_percent_broke", run.news_s, "s"),
+        ("one_percent_broke_cpu", run.news_cpu_s, "s"),
+        ("memory_at_rest", run.rss_idle_mb, "MB"),
+        ("memory_at_most", run.rss_peak_mb, "MB"),
+        ("disk", run.bytes_per_account, "bytes"),
+        *((name, ms, "ms") for name, ms in pages.items()),
+    ]
+    return [Figure(f"scale.{name}", value, unit, "lower", at=at) for name, value, unit in found]
 
 
 def main() -> None:
@@ -263,16 +263,15 @@ def main() -> None:
     parser.add_argument("--accounts", default="1000,10000,100000", help="sizes, with commas between")
     parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--interval", default="10s", help="from one sweep to the next")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
+    add_option(parser)
     chosen = parser.parse_args()
-    found = []
+    found: list[Figure] = []
     for accounts in map(int, chosen.accounts.split(",")):
         with tempfile.TemporaryDirectory(prefix="healthd-scale-") as name:
-            found.append(measure(accounts, chosen.store, Path(name), chosen.interval))
-        print(json.dumps(asdict(found[-1])), file=sys.stderr)
-    print(table(found))
-    if chosen.json:
-        chosen.json.write_text(json.dumps([asdict(one) for one in found], indent=2) + "\n")
+            fresh = figures_of(measure(accounts, chosen.store, Path(name), chosen.interval))
+        show(fresh)
+        found += fresh
+    keep(chosen.json, found)
 
 
 if __name__ == "__main__":

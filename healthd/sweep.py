@@ -71,6 +71,10 @@ SHORT_LIST_BELIEVED = timedelta(minutes=10)
 """For how long such a list must go on before it counts against an account that the API does not find either."""
 PROFILE_REST = timedelta(hours=1)
 """How long accounts of a paused profile are left alone; they are looked at as soon as it is resumed."""
+LOOKS = 50
+"""In a second, of each kind: of hundreds of workspaces each looks less often for what other processes made due."""
+STARTS = 50
+"""Workspaces in a second whose first sweep begins: their answers are neither held in memory nor written all at once."""
 SHORTEST_REST = 0.05
 """Seconds between two looks at what is due and cannot be done yet."""
 TOLD_AT_ONCE = 50
@@ -134,7 +138,9 @@ class SweepPolicy:
     ask_again: timedelta = timedelta(minutes=15)
     """How soon an account whose row in the sweep was unclear is asked about by itself once more."""
     longest_rest: timedelta = timedelta(seconds=1)
-    """How soon work is noticed that another process (a command) put into the store; our own is noticed at once."""
+    """How soon work is noticed that another process (a command) put into the store; our own is noticed at once. Where
+    there are many workspaces, later: see ``LOOKS``.
+    """
 
 
 @dataclass
@@ -172,10 +178,11 @@ class Sweep:
 
     def start(self) -> None:
         """Starts the jobs on the running loop; the first sweep begins at once."""
-        for workspace in self.workspaces.values():
+        for number, workspace in enumerate(self.workspaces.values()):
+            begin = number / STARTS
             if self.policy.mode == "bulk":
-                self._every(self.policy.bulk_interval, "bulk", self.bulk, workspace)
-            self._every(self.policy.inventory_interval, "inventory", self.inventory, workspace)
+                self._every(self.policy.bulk_interval, "bulk", self.bulk, workspace, begin=begin)
+            self._every(self.policy.inventory_interval, "inventory", self.inventory, workspace, begin=begin)
             self._spawn(self._keep_probing(workspace, URGENT))
             self._spawn(self._keep_probing(workspace, (Lane.ROTATION,)))
             self._spawn(self._keep_posting(workspace))
@@ -208,14 +215,22 @@ class Sweep:
             self.workspaces[workspace].urgent.set()
             self.workspaces[workspace].posting.set()
 
-    def _every(self, interval: timedelta, name: str, job: Callable[..., Awaitable[Any]], *args: Workspace) -> None:
+    @property
+    def _longest_rest(self) -> float:
+        """Seconds after which a workspace's loop looks again, whatever it knows."""
+        return max(self.policy.longest_rest.total_seconds(), len(self.workspaces) / LOOKS)
+
+    def _every(
+        self, interval: timedelta, name: str, job: Callable[..., Awaitable[Any]], *args: Workspace, begin: float = 0.0
+    ) -> None:
+        """Does it at each interval, for the first time after so many seconds."""
         seconds = interval.total_seconds()
         self._scheduler.add_job(
             self._guarded,
             IntervalTrigger(seconds=seconds, jitter=seconds / 10 if args else None, timezone=UTC),
             args=(name, partial(self._by_one, name, job), *args),
             id=":".join((name, *(workspace.name for workspace in args))),
-            next_run_time=datetime.now(UTC),
+            next_run_time=datetime.now(UTC) + timedelta(seconds=begin),
             coalesce=True,
             max_instances=1,
             misfire_grace_time=None,
@@ -545,7 +560,7 @@ class Sweep:
         told, and comes again.
         """
         while not self._stopping.is_set():
-            rest = self.policy.longest_rest.total_seconds()
+            rest = self._longest_rest
             try:
                 rest = await turn()
             except StoreUnavailable as error:
@@ -559,7 +574,7 @@ class Sweep:
         """Asks about whose turn it is. Returns for how many seconds nothing more can be done."""
         allowed = self._allowed(workspace, lanes)
         pause = workspace.breaker.opens_until - asyncio.get_running_loop().time()
-        rest = pause if pause > 0 else self.policy.longest_rest.total_seconds()
+        rest = pause if pause > 0 else self._longest_rest
         due = await self.store.read(accounts.next_due, workspace.name, allowed)
         if due is None:
             return rest
@@ -598,7 +613,7 @@ class Sweep:
 
     async def _posting_round(self, workspace: Workspace) -> float:
         """Does what is due next. Returns for how many seconds nothing more can be done."""
-        longest = self.policy.longest_rest.total_seconds()
+        longest = self._longest_rest
         opens = max(workspace.breaker.opens_until, workspace.posting_breaker.opens_until)
         pausing = workspace.name in self.engine.auto_pause
         turn = await self.store.read(pauses.upcoming, workspace.name, self.now(), pausing=pausing)

@@ -24,7 +24,7 @@ def test_a_metric_is_named_by_the_rules_and_says_what_it_means(one: Described) -
 
 
 def test_all_that_is_exposed_is_described_and_the_other_way_round() -> None:
-    text = Metrics("1.2.3").exposition(Snapshot(datetime.now(UTC))).decode()
+    text = "".join(Metrics("1.2.3").exposition(Snapshot(datetime.now(UTC))))
     families = [family for family in text_string_to_metric_families(text) if not family.name.startswith("process_")]
     exposed = {f"{family.name}_total" if family.type == "counter" else family.name: family for family in families}
     assert set(exposed) == set(DESCRIBED)
