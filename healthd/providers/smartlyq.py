@@ -24,6 +24,7 @@ from healthd import tracing
 from healthd.core.model import Lane, Listed, Observation, Profile, Signal, Source
 from healthd.core.post_failures import PostFailure, without_secrets
 from healthd.core.text import clean
+from healthd.outbound import public_authorities
 from healthd.providers.allowance import Allowance
 from healthd.providers.base import (
     BadAnswer,
@@ -180,6 +181,7 @@ class SmartlyQ(WebhookCalls):
             timeout=self._timeout,
             limits=httpx2.Limits(max_connections=64, max_keepalive_connections=64, keepalive_expiry=60),
             trust_env=False,
+            verify=public_authorities(),
         ) as client:
             self._client = client
             try:
