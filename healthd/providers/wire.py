@@ -10,10 +10,11 @@ import asyncio
 import ssl
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator
-from functools import cache
 
 import httptools
 import httpx2
+
+from healthd.outbound import public_authorities
 
 MOST_CONNECTIONS = 64
 KEPT_FOR = 60.0
@@ -25,12 +26,6 @@ MOST_WAITING = 256 * 1024
 PORTS = {"http": 80, "https": 443}
 
 Origin = tuple[str, str, int]
-
-
-@cache
-def _authorities() -> ssl.SSLContext:
-    """Whom TLS trusts, the same for all workspaces: to read them all takes 50 ms and nearly a megabyte each time."""
-    return httpx2.create_ssl_context(trust_env=False)
 
 
 class Wire(httpx2.AsyncBaseTransport):
@@ -71,7 +66,7 @@ class Wire(httpx2.AsyncBaseTransport):
 
     async def _connected(self, origin: Origin) -> _Connection:
         scheme, host, port = origin
-        trust = (self._trust or _authorities()) if scheme == "https" else None
+        trust = (self._trust or public_authorities()) if scheme == "https" else None
         try:
             _, connection = await asyncio.get_running_loop().create_connection(_Connection, host, port, ssl=trust)
         except (OSError, OverflowError, ValueError) as error:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -180,16 +179,6 @@ def wrap_call(mortality: Mortality, owner: type, method: str) -> None:
         return result
 
     setattr(owner, method, call)
-
-
-def live(arguments: list[str], environment: dict[str, str], log_file: str) -> None:
-    """``healthd`` with these arguments, in a process that was forked for it."""
-    log = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.environ.update(environment)
-    sys.argv[1:] = arguments
-    main()
 
 
 def main() -> None:
