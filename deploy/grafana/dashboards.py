@@ -351,7 +351,8 @@ def daemon() -> dashboard.Dashboard:
                   rate("healthd_webhooks_total", "instance"), unit="reqps", span=THIRD),
             lines("Learnt of accounts", "By instance. What one leaves undone another one does: a dead replica shows as "
                   "a gap, and the others rise.", rate("healthd_observations_total", "instance"), span=THIRD),
-            lines("Messages handed over", "By instance.", rate("healthd_notices_total", "instance"), span=THIRD),
+            lines("Messages handed over", "By instance. Whoever is free takes the next one.",
+                  rate("healthd_notices_total", "instance"), span=THIRD),
             lines("Jobs that failed", "By name. None is good.",
                   Query(f"{rate('healthd_jobs_failed_total', 'task').expr} or vector(0)", "{{task}}"), span=THIRD),
             lines("Series scraped", "Bounded by workspaces x platforms x states. A line that rises is a bug.",
