@@ -16,9 +16,9 @@ import pytest
 import typer
 import yaml
 from compose_spec import PyCompose
+from sqlalchemy.engine import make_url
 
 from healthd.sandbox.command import sandbox as serve
-from healthd.store import database
 from tests import postgres
 from tests.deploy.promtool import PROMETHEUS, load
 from tests.deploy.shipped import DEPLOY, ROOT, image_environment, lint, secret_files, settings_of
@@ -234,7 +234,7 @@ def test_the_database_that_is_made_is_the_one_that_the_replicas_ask(tmp_path: Pa
             "SELECT rolname, rolsuper, rolcanlogin FROM pg_database JOIN pg_roles ON pg_roles.oid = datdba"
             " WHERE datname = 'healthd'"
         ).fetchall()
-        assert (owner, is_superuser, login) == (database.make_url(environ["HEALTHD_STORE__URL"]).username, False, True)
+        assert (owner, is_superuser, login) == (make_url(environ["HEALTHD_STORE__URL"]).username, False, True)
         connection.execute("SET ROLE healthd")
         connection.execute("CREATE TABLE own (id int)")
 
