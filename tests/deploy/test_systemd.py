@@ -18,6 +18,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from healthd.store.database import Store
+from healthd.terminal import EXIT_CONFIG
 from tests.deploy.promtool import load
 from tests.deploy.shipped import DEPLOY, lint, secret_files, settings_of
 from tests.fresh_store import fresh_store
@@ -55,6 +56,21 @@ def test_systemd_understands_every_line_of_the_unit(unit: Path) -> None:
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     ours = [line for line in told.stderr.splitlines() if "healthd.service" in line]
     assert (ours, told.returncode) == ([], 0)
+
+
+@linux
+def test_with_postgresql_it_is_tried_again_for_as_long_as_it_takes(unit: Path) -> None:
+    more = unit.with_name("healthd.service.d") / "postgresql.conf"
+    more.parent.mkdir()
+    shutil.copy(FOLDER / "healthd.postgresql.conf", more)
+    analyze = [program("systemd-analyze", "`apt-get install systemd`"), "verify", "--man=no", str(unit)]
+    told = subprocess.run(analyze, capture_output=True, text=True, check=False)
+    ours = [line for line in told.stderr.splitlines() if "healthd.service" in line]
+    assert (ours, told.returncode) == ([], 0)
+    lines = more.read_text("utf-8").splitlines()
+    assert "StartLimitIntervalSec=0" in lines
+    assert setting("Restart") == "on-failure"
+    assert setting("RestartPreventExitStatus") == str(EXIT_CONFIG), "a mistake in the settings is not tried again"
 
 
 @linux
