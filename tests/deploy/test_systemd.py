@@ -99,6 +99,8 @@ def test_user_and_folders_are_made_and_the_secrets_are_closed(tmp_path: Path) ->
         told = subprocess.run(command, capture_output=True, text=True, check=False)
         assert told.returncode == 0, told.stderr
     assert "\nhealthd:x:" in "\n" + (tmp_path / "etc" / "passwd").read_text("utf-8")
+    data = tmp_path / "var" / "lib" / "healthd"
+    assert (data.stat().st_mode & 0o777, data.stat().st_uid != 0) == (0o700, True)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (settings.parent, settings, key.parent, key)}
     [group] = re.findall(r"^healthd:[^:]*:(\d+):", (tmp_path / "etc" / "group").read_text("utf-8"), re.MULTILINE)
     assert {(path.stat().st_uid, path.stat().st_gid) for path in (settings, key)} == {(0, int(group))}
