@@ -53,7 +53,7 @@ peers: $(READY)
 
 lock:  ## refresh the pins; needs uv on the PATH
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --upgrade \
-	  --custom-compile-command "make lock" --output-file requirements/run.lock pyproject.toml
+	  --custom-compile-command "make lock" --output-file requirements/run.lock --extra postgres pyproject.toml
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --upgrade \
 	  --custom-compile-command "make lock" --output-file requirements/dev.lock --group dev pyproject.toml
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --upgrade \
