@@ -43,7 +43,7 @@ def test_the_documentation_lists_every_metric_and_says_whose_it_is() -> None:
 
 def test_what_a_snapshot_of_the_store_brings_is_the_store_s_and_all_else_the_process_s() -> None:
     def shown(snapshot: Snapshot | None) -> set[str]:
-        text = Metrics("").exposition(snapshot).decode()
+        text = "".join(Metrics("").exposition(snapshot))
         return {family.name for family in text_string_to_metric_families(text)}
 
     of_the_store = {one.name for one in DESCRIBED.values() if one.of is Of.STORE}
