@@ -2,9 +2,9 @@
 
     python bench/burst.py [--expiries 50000] [--accounts 200000] [--no-gate] [--store postgresql] [--json FILE]
 
-The sandbox lets them expire over a minute and sends a signed webhook for each; the API keeps to its published rate limit.
-Digested is the burst once every webhook is acknowledged and seen to, every account's incident is open, and no message
-waits that could go out. Each platform has a person of its own, and there is one operator. The gate for mass failures
+The sandbox lets them expire over a minute and sends a signed webhook for each; the API keeps to its published rate
+limit. Digested is the burst once every webhook is acknowledged and seen to, every account's incident is open, and no
+message waits that could go out. Each platform has a person of its own, and there is one operator. The gate for mass failures
 stands as it does by default: people are not asked, and the operator is. ``--no-gate`` shows what they would get
 without it.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import tempfile
 import time
 from collections import Counter
@@ -23,7 +24,7 @@ from pathlib import Path
 import httpx2
 import uvloop
 from daemon import HOST, MAIL, Daemon, Process, cores, daemon, database, free_port, sandbox
-from figures import Figure, show, write
+from figures import Figure, add_option, keep, show
 
 from healthd.demo.catchers import Caught, Inbox, MailCatcher
 
@@ -109,20 +110,20 @@ async def watch(healthd: Daemon, course: Course) -> None:
         await asyncio.sleep(1)
 
 
-def told(messages: list[Caught]) -> list[Figure]:
+def told(messages: list[Caught], at: dict[str, str | int]) -> list[Figure]:
     """How many messages the operator and the people got."""
     by_reader = Counter(one.to for one in messages)
     operator = by_reader.pop(OPERATOR, 0)
-    for caught in messages[:3] + messages[-1:]:
-        print(f"    to {caught.to}: {caught.subject}")
+    for subject, number in Counter(re.sub("[0-9,]+", "#", one.subject) for one in messages).most_common(5):
+        print(f"    {number} x {subject}")
     return [
-        Figure("messages to the operator", operator, ""),
-        Figure("messages to people", by_reader.total(), ""),
-        Figure("most messages to one person", max(by_reader.values(), default=0), ""),
+        Figure("burst.messages_to_the_operator", operator, "messages", "lower", at=at),
+        Figure("burst.messages_to_people", by_reader.total(), "messages", "lower", at=at),
+        Figure("burst.most_to_one_person", max(by_reader.values(), default=0), "messages", "lower", at=at),
     ]
 
 
-async def main(expiries: int, accounts: int, gate: bool, store: str, file: Path | None) -> None:
+async def main(expiries: int, accounts: int, gate: bool, store: str) -> list[Figure]:
     os.sched_setaffinity(0, {cores()[1]})
     inbox, mail_port, port = Inbox(), free_port(), free_port()
     mail_server = await MailCatcher(inbox).serve(HOST, mail_port)
@@ -130,7 +131,9 @@ async def main(expiries: int, accounts: int, gate: bool, store: str, file: Path 
         more = SETTINGS + ("" if gate else NO_GATE) + MAIL.format(host=HOST, port=mail_port) + routes()
         async with database(store, Path(name)) as url, sandbox(accounts, port) as api:
             base = f"http://{HOST}:{api.port}/v1"
-            async with daemon(Path(name), url, port=port, api=base, key="sqk_test_bench", more=more) as healthd:
+            async with daemon(
+                Path(name), url, port=port, api=base, key="sqk_test_bench", more=more, level="info"
+            ) as healthd:
                 await until_seen(healthd, accounts)
                 print(
                     f"{store}, {expiries} of {accounts} accounts expire in a minute, {'a gate' if gate else 'no gate'}:"
@@ -140,17 +143,26 @@ async def main(expiries: int, accounts: int, gate: bool, store: str, file: Path 
                 used = healthd.process.cpu_seconds - used
                 memory = healthd.process.peak_memory
     mail_server.close()
-    figures = [Figure(f"burst: {stage}", at, "s", "two minutes", at / 120) for stage, at in course.at.items()]
+    at: dict[str, str | int] = {
+        "accounts": accounts,
+        "expiries": expiries,
+        "store": store,
+        "gate": "on" if gate else "off",
+    }
+    figures = [
+        Figure(f"burst.{stage.replace(' ', '_')}", seconds, "s", "lower", "two minutes", 120, at)
+        for stage, seconds in course.at.items()
+    ]
     figures += [
-        Figure("burst: processor time of the daemon", used, "s"),
-        Figure("burst: processor time of one expiry", used / expiries * 1000, "ms"),
-        Figure("burst: peak memory", memory, "MB"),
-        *told(inbox.messages),
+        Figure("burst.cpu", used, "s", "lower", "two minutes", 120, at, "what a core to itself would have taken"),
+        Figure("burst.cpu_each", used / expiries * 1000, "ms", "lower", at=at),
+        Figure("burst.peak_memory", memory, "MB", "lower", at=at),
+        *told(inbox.messages, at),
     ]
     show(figures)
-    write(figures, file)
     if "digested" not in course.at:
         raise SystemExit("the burst was not digested in time")
+    return figures
 
 
 if __name__ == "__main__":
@@ -159,6 +171,6 @@ if __name__ == "__main__":
     parser.add_argument("--accounts", type=int, default=200_000)
     parser.add_argument("--no-gate", action="store_true", help="without the gate for mass failures")
     parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    add_option(parser)
     chosen = parser.parse_args()
-    uvloop.run(main(chosen.expiries, chosen.accounts, not chosen.no_gate, chosen.store, chosen.json))
+    keep(chosen.json, uvloop.run(main(chosen.expiries, chosen.accounts, not chosen.no_gate, chosen.store)))

@@ -176,8 +176,13 @@ class Engine:
         changed = ((before, known[ref]) for ref, before in on_record.items())
         accounts.write(connection, [(before, after) for before, after in changed if after is not before])
         incidents.record(connection, [line for case in cases for line in case.history()])
+        self.dispatch.remember(connection, memory, now)
+        looked: set[tuple[str, bool]] = set()
         for case in cases:
-            if case.probe_siblings:
+            # Those that broke together have the same siblings.
+            behind = (case.told.family, case.change.opened is None)
+            if case.probe_siblings and behind not in looked:
+                looked.add(behind)
                 self._probe_siblings(case)
         return [case.change for case in cases]
 
