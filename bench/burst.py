@@ -4,9 +4,9 @@
 
 The sandbox lets them expire over a minute and sends a signed webhook for each; the API keeps to its published rate
 limit. Digested is the burst once every webhook is acknowledged and seen to, every account's incident is open, and no
-message waits that could go out. Each platform has a person of its own, and there is one operator. The gate for mass failures
-stands as it does by default: people are not asked, and the operator is. ``--no-gate`` shows what they would get
-without it.
+message waits that could go out. Each platform has a person of its own, and there is one operator. The gate for mass
+failures stands as it does by default: people are not asked, and the operator is. ``--no-gate`` shows what they would
+get without it.
 """
 
 from __future__ import annotations

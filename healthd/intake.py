@@ -335,8 +335,7 @@ class Drain:
         while True:
             most = self._most
             changes, number, took = await self.store.within(workspace).run(self._batch, workspace, self.now(), most)
-            if took > timedelta(0):
-                self._most = min(BATCH, max(FEWEST, int(number * (SLICE / took))))
+            self._most = min(BATCH, max(FEWEST, int(number * (SLICE / max(took, timedelta.resolution)))))
             while self._to_look_at:
                 self.look_soon(self._to_look_at.pop())
             for part in chunked(changes, TOLD_AT_ONCE):
