@@ -26,6 +26,7 @@ from healthd.core.cadence import Cadence, retry_at
 from healthd.core.model import BROKEN, Lane, Observation, Signal, Source, State
 from healthd.engine import Change, Engine
 from healthd.metrics import Metrics
+from healthd.pace import Pace
 from healthd.providers.allowance import Allowance
 from healthd.providers.base import (
     BadAnswer,
@@ -58,7 +59,10 @@ URGENT = (Lane.CLICK, Lane.CONFIRM)
 URGENT_AT_ONCE = 16
 ROTATION_AT_ONCE = 32
 DIGEST = 500
-"""Accounts in one transaction of a digest: small enough that webhooks get their commits in between."""
+"""Accounts in one transaction of a digest, at the most; and where much follows from each, at the least."""
+FEWEST = 20
+DIGEST_SPAN = timedelta(milliseconds=100)
+"""How long such a transaction is to take, about: webhooks get their commits in between."""
 LEASE = timedelta(minutes=2)
 FEW_MISSING = 5
 MISSING_SHARE = 0.1
@@ -330,10 +334,13 @@ class Sweep:
         # Off the loop: a million comparisons take a second.
         news = await asyncio.to_thread(lambda: [seen for seen in bulk.observations if self._is_news(known, seen)])
         changes: list[Change] = []
-        for chunk in accounts.chunked(news, DIGEST):
+        pace, left = Pace(DIGEST_SPAN, FEWEST, DIGEST), iter(news)
+        while chunk := list(itertools.islice(left, pace.number)):
+            began = self.now()
             done = await self.store.within(workspace.name).run(
-                self.engine.apply, workspace.name, chunk, self.now(), scope.ref
+                self.engine.apply, workspace.name, chunk, began, scope.ref
             )
+            pace.learn(len(chunk), self.now() - began)
             await self._tell(done)
             changes += done
         self.metrics.unclear_rows.labels(workspace.name, "contradiction").inc(len(bulk.unclear))
