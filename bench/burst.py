@@ -142,6 +142,7 @@ async def main(expiries: int, accounts: int, gate: bool, store: str) -> list[Fig
                 await asyncio.gather(expire(api, expiries), watch(healthd, course))
                 used = healthd.process.cpu_seconds - used
                 memory = healthd.process.peak_memory
+                refused = await healthd.total("healthd_webhooks_total", 'outcome="not_stored"')
     mail_server.close()
     at: dict[str, str | int] = {
         "accounts": accounts,
@@ -156,6 +157,7 @@ async def main(expiries: int, accounts: int, gate: bool, store: str) -> list[Fig
     figures += [
         Figure("burst.cpu", used, "s", "lower", "two minutes", 120, at, "what a core to itself would have taken"),
         Figure("burst.cpu_each", used / expiries * 1000, "ms", "lower", at=at),
+        Figure("burst.told_to_come_again", refused, "webhooks", "lower", at=at),
         Figure("burst.peak_memory", memory, "MB", "lower", at=at),
         *told(inbox.messages, at),
     ]
