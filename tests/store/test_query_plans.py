@@ -95,7 +95,7 @@ HOT: dict[str, Job] = {
     "broken lately": lambda c, a: storms.broken_lately(c, "acme", "facebook", NOON),
     "accounts there": lambda c, a: storms.accounts_there(c, "acme", "facebook"),
     "a storm begins": lambda c, a: storms.begin(c, replace(STORM, id="st2", platform="reddit"), NOON),
-    "a storm is joined": lambda c, a: storms.join(c, "st1", "i1", NOON),
+    "a storm is joined": lambda c, a: storms.join(c, [("st1", "i1")], NOON),
     "a storm's broken": lambda c, a: storms.still_broken(c, "st1"),
     "a storm's accounts": lambda c, a: storms.broken_accounts(c, "st1", 10),
     "a storm ends": lambda c, a: storms.end(c, "st1", NOON, "over"),
