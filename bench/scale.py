@@ -209,6 +209,7 @@ def watch(figures: Figures, daemon: Daemon, began: float, api: str) -> None:
     figures.pages_ms = {
         name: look(daemon, path.replace("/accounts/{some}", some[1] if some else "/")) for name, path in PAGES.items()
     }
+    daemon.sweep()
     told = {"count": max(1, figures.accounts // 100), "webhook": False}
     httpx2.post(f"{api}/_sandbox/expire", json=told, timeout=120, trust_env=False).raise_for_status()
     figures.news_s, figures.news_cpu_s = daemon.sweep()
