@@ -133,7 +133,6 @@ class Daemon:
         """Waits for the next sweep; its seconds, and those of the processor since the one before."""
         name = "healthd_sweep_duration_seconds"
         count, spent, before = self.metric(f"{name}_count"), self.metric(f"{name}_sum"), self.running.cpu
-        # Each look costs the daemon a scrape.
         self.until(lambda: self.metric(f"{name}_count") > count, "a sweep", pause=1.0)
         return self.metric(f"{name}_sum") - spent, self.running.cpu - before
 
@@ -197,7 +196,9 @@ def measure(accounts: int, store: str, folder: Path, interval: str) -> Figures:
 def watch(figures: Figures, daemon: Daemon, began: float, api: str) -> None:
     daemon.until(daemon.is_ready, "the start")
     figures.ready_s = time.monotonic() - began
-    daemon.until(lambda: daemon.settled() >= figures.accounts, "the first sweep")
+    # Each look costs the daemon a scrape.
+    pause = min(2.0, max(0.1, figures.accounts / 200_000))
+    daemon.until(lambda: daemon.settled() >= figures.accounts, "the first sweep", pause)
     figures.cold_s, figures.cold_cpu_s = time.monotonic() - began, daemon.running.cpu
     started, cpu = time.monotonic(), daemon.running.cpu
     daemon.until(lambda: daemon.metric("healthd_inventory_last_success_timestamp_seconds") > 0, "the inventory")
