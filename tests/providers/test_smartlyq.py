@@ -1021,6 +1021,20 @@ def test_a_list_of_two_hundred_thousand_rows_is_never_held_whole() -> None:
     assert peak < len(row) * taken / 4, "less than a quarter of the text alone"
 
 
+def test_rows_that_are_kept_take_little_room_and_come_back_as_they_were() -> None:
+    kept, rows = long_lists.Packed(), [[str(number), "ok", 45, False, "facebook", "Acme"] for number in range(500)]
+    tracemalloc.start()
+    try:
+        for _ in range(200):
+            kept.add(rows)
+        room = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(kept) == 100_000
+    assert room < 2_000_000
+    assert list(kept) == rows * 200
+
+
 async def test_only_what_is_news_is_kept_of_a_bulk_answer_and_all_that_was_shown_is_known(
     peer: Peer, client: Client
 ) -> None:
