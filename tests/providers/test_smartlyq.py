@@ -1049,6 +1049,16 @@ async def test_only_what_is_news_is_kept_of_a_bulk_answer_and_all_that_was_shown
     assert bulk.shown == {"1", "2", "3", "4", "5"}
 
 
+async def test_the_time_that_we_take_to_get_ready_is_not_the_peers(peer: Peer) -> None:
+    async def slowly() -> IsNews:
+        await asyncio.sleep(0.6)
+        return lambda *_: True
+
+    peer.says(ok({"accounts": [row()]}))
+    async with connected(peer, timeout=0.5) as client:
+        assert (await client.health_all(None, slowly)).shown == {"7"}
+
+
 async def test_a_long_answer_has_the_time_that_its_length_needs(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     async def at_leisure(writer: asyncio.StreamWriter) -> None:
         writer.write(b'HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{"success":true,"data":{"accounts":[')
