@@ -4,11 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test tools lint types imports docs bench simulate mutations lock clean
+.PHONY: demo test tools lint types imports docs bench peers simulate mutations lock clean
 
 export PATH := $(abspath $(BIN)):$(PATH)
+# Wherever it is set, every process that the tests start would compile all of healthd anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 $(READY): requirements/dev.lock pyproject.toml
+	@if [ -L $(VENV) ]; then echo "$(VENV) is a link: what it leads to would be emptied. Remove the link first." >&2; exit 1; fi
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
@@ -17,8 +20,8 @@ $(READY): requirements/dev.lock pyproject.toml
 demo: $(READY)  ## play the story; by hand, or `make demo ARGS=--once` without a person
 	$(BIN)/healthd demo $(ARGS)
 
-test: $(READY) tools lint types imports  ## everything CI runs
-	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
+test: $(READY)  ## everything CI runs
+	.ci/test $(BIN) $(ARGS)
 
 tools: $(READY)
 	.ci/tools $(BIN)
@@ -42,9 +45,11 @@ simulate: $(READY)  ## a year of ten thousand accounts, for each seed: `make sim
 mutations: $(READY)  ## break each promise on purpose; some of them: `make mutations ARGS="lease"`
 	$(BIN)/python -m tests.mutations.apply $(ARGS)
 
-bench: $(READY)
-	$(BIN)/python bench/webhooks.py
-	$(BIN)/python bench/sweep.py
+bench: $(READY) peers  ## every figure beside its peers; to see whether all runs: `make bench ARGS=--quick`
+	$(BIN)/python bench/report.py $(ARGS)
+
+peers: $(READY)
+	.ci/peers $(BIN)
 
 lock:  ## refresh the pins; needs uv on the PATH
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --upgrade \

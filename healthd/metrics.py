@@ -20,12 +20,12 @@ from prometheus_client import (
     Histogram,
     ProcessCollector,
     disable_created_metrics,
-    generate_latest,
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
+from healthd import exposition
 from healthd.core.model import Cause, Lane, NoticeKind, NoticeStatus, Resolution, State, platform_label
 from healthd.store import accounts, contacts, inbox, incidents, notices, profiles, storms, subscriptions, troubles
 from healthd.store.incidents import STEPS, Step
@@ -204,11 +204,11 @@ class _StoreCollector(Collector):
         self.allowances: Callable[[], Mapping[str, AllowanceReading]] = dict
 
     def collect(self) -> Iterable[Metric]:
-        if self.snapshot is not None:
-            yield from self._accounts(self.snapshot)
-            yield from self._freshness(self.snapshot)
-            yield from self._queues(self.snapshot)
-            yield from self._withheld(self.snapshot)
+        if (seen := self.snapshot) is not None:  # to the end the same, although another scrape may begin meanwhile
+            yield from self._accounts(seen)
+            yield from self._freshness(seen)
+            yield from self._queues(seen)
+            yield from self._withheld(seen)
         yield from self._allowance()
 
     def describe(self) -> Iterable[Metric]:
@@ -240,10 +240,13 @@ class _StoreCollector(Collector):
     def _freshness(self, seen: Snapshot) -> Iterator[Metric]:
         bulk = _gauge("healthd_sweep_last_success_timestamp_seconds")
         inventory = _gauge("healthd_inventory_last_success_timestamp_seconds")
-        for workspace in {scope.workspace for scope in seen.scopes}:
-            active = [scope for scope in seen.scopes if scope.workspace == workspace and scope.active]
-            bulk.add_metric((workspace,), min((_unix(scope.bulk_at) for scope in active), default=0))
-            inventory.add_metric((workspace,), min((_unix(scope.inventory_at) for scope in active), default=0))
+        active: dict[str, list[profiles.Scope]] = {scope.workspace: [] for scope in seen.scopes}
+        for scope in seen.scopes:
+            if scope.active:
+                active[scope.workspace].append(scope)
+        for workspace, scopes in active.items():
+            bulk.add_metric((workspace,), min((_unix(scope.bulk_at) for scope in scopes), default=0))
+            inventory.add_metric((workspace,), min((_unix(scope.inventory_at) for scope in scopes), default=0))
         trouble = _gauge("healthd_api_trouble")
         for workspace, kind in sorted({(found.workspace, found.kind) for found in seen.troubles}):
             trouble.add_metric((workspace, kind), 1)
@@ -462,13 +465,13 @@ class Metrics:
             for kind in NoticeKind:
                 self.notices.labels(channel, kind, NoticeStatus.DEAD)
 
-    def exposition(self, snapshot: Snapshot | None, *, writable: bool = True) -> bytes:
-        """The text that Prometheus reads; without a snapshot what the process itself knows."""
+    def exposition(self, snapshot: Snapshot | None, *, writable: bool = True) -> Iterator[str]:
+        """The text that Prometheus reads, in pieces; without a snapshot what the process itself knows."""
         self._store.snapshot = snapshot
         if snapshot is not None:
             self._begin_at_zero({(seen[0], platform_label(seen[1])) for seen in snapshot.accounts})
         self.store_up.set(snapshot is not None and writable)
-        return generate_latest(self.registry)
+        yield from exposition.pieces(self.registry.collect())
 
 
 def event_label(name: str) -> str:

@@ -56,8 +56,11 @@ class Operations:
             # A scrape that fails would hide the very gauge that says why.
             log.warning("metrics.store_unavailable", reason=str(error))
             snapshot = None
-        text = self.metrics.exposition(snapshot, writable=self.store.writable)
-        return Response(text, headers={"content-type": CONTENT_TYPE})
+        pieces = []
+        for piece in self.metrics.exposition(snapshot, writable=self.store.writable):
+            pieces.append(piece)
+            await asyncio.sleep(0)  # a webhook does not wait for all of them
+        return Response("".join(pieces), headers={"content-type": CONTENT_TYPE})
 
     async def livez(self, _: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -87,12 +90,11 @@ def status_lines(seen: Snapshot) -> list[str]:
     totals: Counter[tuple[str, State]] = Counter()
     for workspace, _, state, _, number in seen.accounts:
         totals[workspace, state] += number
+    untold, swept = dict(seen.nobody_told), _swept(seen)
     for workspace in sorted({scope.workspace for scope in seen.scopes}):
         counts = ", ".join(f"{totals[workspace, state]} {state}" for state in State if totals[workspace, state])
-        swept = min(
-            (s.bulk_at for s in seen.scopes if s.workspace == workspace and s.active and s.bulk_at), default=None
-        )
-        fresh = f"last sweep {in_words(seen.at - swept)} ago" if swept else "not swept yet"
+        at = swept.get(workspace)
+        fresh = f"last sweep {in_words(seen.at - at)} ago" if at else "not swept yet"
         lines.append(f"{workspace}: {counts or 'no accounts yet'}; {fresh}")
         for trouble in seen.troubles:
             if trouble.workspace == workspace:
@@ -105,8 +107,8 @@ def status_lines(seen: Snapshot) -> list[str]:
                     f"  STORM for {since}: {storm.broken} of {storm.accounts} {storm.platform} account(s) broke at "
                     f"once; people are not told yet. healthd storms release {storm.id}, or cancel"
                 )
-        if untold := dict(seen.nobody_told).get(workspace):
-            lines.append(f"  NOBODY could be told of {untold} broken account(s): see healthd routes test ACCOUNT")
+        if broken := untold.get(workspace):
+            lines.append(f"  NOBODY could be told of {broken} broken account(s): see healthd routes test ACCOUNT")
     pending = sum(seen.outbox.values())
     overdue = f", the oldest due for {in_words(seen.outbox_age)}" if pending and seen.outbox_age else ""
     lines += ["", f"notices waiting: {pending}{overdue}"]
@@ -114,6 +116,15 @@ def status_lines(seen: Snapshot) -> list[str]:
         lines.append(f"notices held: {held}")
     lines.append(f"webhooks not understood: {seen.inbox.get(inbox.InboxStatus.PARKED, 0)}")
     return lines
+
+
+def _swept(seen: Snapshot) -> dict[str, datetime]:
+    """When each workspace was last swept; the oldest of its profiles."""
+    found: dict[str, datetime] = {}
+    for scope in seen.scopes:
+        if scope.active and scope.bulk_at:
+            found[scope.workspace] = min(scope.bulk_at, found.get(scope.workspace, scope.bulk_at))
+    return found
 
 
 def admin_routes(operations: Operations, access: Access, pages: Sequence[BaseRoute] = ()) -> list[BaseRoute]:

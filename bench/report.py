@@ -1,0 +1,84 @@
+"""Runs every program here, and writes what they measured where people read it.
+
+    python bench/report.py [--quick] [--only checks,peers] [--render | --check]
+
+The figures go to ``bench/figures.json``, beside those of programs that were not run this time; the tables of
+``docs/performance.md`` and ``docs/scaling.md`` and the curves in ``docs/images/growth.svg`` are made from that file.
+``--quick`` only tries whether everything runs, and writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from curves import drawn
+from figures import HERE, Figure, joined, keep, kept
+from processes import python
+from tables import Measured
+
+DOCS = HERE.parent / "docs"
+FIGURES = HERE / "figures.json"
+PAGES = (DOCS / "performance.md", DOCS / "scaling.md")
+CURVES = DOCS / "images" / "growth.svg"
+PROGRAMS: dict[str, tuple[str, str]] = {
+    "peers": ("", "--alerts 500"),
+    "checks": ("", "--accounts 300"),
+    "sweep": ("", "--accounts 100,1000"),
+    "workspaces": ("", "--workspaces 1,3 --accounts 10 --seconds 1"),
+    "replicas": ("", "--webhooks 200 --daemons 1,2"),
+}
+"""Each with its options, and with those of a quick run."""
+
+
+def run(programs: Sequence[str], *, quick: bool) -> list[Figure]:
+    """What these programs measure, one after the other; each tells of itself as it goes."""
+    found: list[list[Figure]] = []
+    with tempfile.TemporaryDirectory(prefix="healthd-bench-") as name:
+        for program in programs:
+            print(f"{program}:", flush=True)
+            file = Path(name) / f"{program}.json"
+            words = [*PROGRAMS[program][quick].split(), "--json", str(file)]
+            subprocess.run(python(str(HERE / f"{program}.py"), *words), check=True)
+            found.append(kept(file)[1])
+    return joined(found)
+
+
+def pages() -> dict[Path, str]:
+    """What is made from the figures, as it should stand there."""
+    measured = Measured(*kept(FIGURES))
+    return {page: measured.filled(page.read_text("utf-8")) for page in PAGES} | {CURVES: drawn(measured.figures)}
+
+
+def stale() -> list[str]:
+    """The pages that say something else."""
+    return [
+        page.name for page, text in pages().items() if not page.exists() or page.read_text("utf-8") != text
+    ]  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see whether everything runs")
+    parser.add_argument("--only", default=",".join(PROGRAMS), help="programs, with commas between")
+    parser.add_argument("--render", action="store_true", help="measure nothing; make the pages anew")
+    parser.add_argument("--check", action="store_true", help="end with 1 where a page is not what the figures say")
+    chosen = parser.parse_args()
+    if chosen.check:
+        found = stale()
+        sys.exit(f"not what bench/figures.json says: {', '.join(found)}; run bench/report.py --render" if found else 0)
+    if not chosen.render:
+        fresh = run(chosen.only.split(","), quick=chosen.quick)
+        if chosen.quick:
+            return
+        keep(FIGURES, joined([kept(FIGURES)[1] if FIGURES.exists() else [], fresh]))
+    for page, text in pages().items():
+        page.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""Figures as the documentation shows them: what stands between two markers of a page is made from them.
+
+``<!-- figures: beside peers checks -->`` asks for the figures of these programs that have a peer, ``over workspaces
+workspaces`` for a program's growth, a row for each size, ``limits`` for what is at its end first, ``machine`` for where
+all of it was measured. What the file does not hold is not shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from figures import Figure, written
+
+_MARKED = re.compile(r"(<!-- figures: ([^>]+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
+TITLES = {
+    "checks.by_clock_to_blackbox": "single checks",
+    "checks.by_clock_to_client": "single checks",
+    "checks.per_core_to_blackbox": "single checks of one core",
+    "checks.per_core_to_client": "single checks of one core",
+    "peers.acted_on": "webhooks that break an account, by the clock",
+    "peers.acted_on_p99": "webhooks that break an account, p99",
+    "peers.acted_on_per_core": "webhooks that break an account, of one core",
+    "peers.heard": "webhooks that concern no account, by the clock",
+    "peers.heard_p99": "webhooks that concern no account, p99",
+    "peers.heard_per_core": "webhooks that concern no account, of one core",
+    "peers.memory": "memory",
+    "replicas.acknowledged": "acknowledged",
+    "replicas.acknowledged_p99": "p99",
+    "replicas.cpu_each": "processor time for one",
+    "replicas.evenness": "the least busy, of its fair share",
+    "replicas.takeover": "worked off after a SIGKILL",
+    "replicas.worked_off": "worked off",
+    "sweep.all_news": "a sweep, all new",
+    "sweep.memory": "its memory",
+    "sweep.no_news": "a sweep without news",
+    "sweep.stall": "longest stall of the event loop",
+    "workspaces.idle_cpu": "processor at rest",
+    "workspaces.memory": "memory",
+    "workspaces.ready": "ready after the start",
+    "workspaces.scrape": "a scrape, by the clock",
+    "workspaces.scrape_cpu": "a scrape, of the processor",
+    "workspaces.series": "series",
+    "workspaces.wakeups": "wake-ups",
+}
+"""What a figure is called in a table; a name that is not listed speaks for itself."""
+
+
+def title(name: str) -> str:
+    return TITLES.get(name, name.partition(".")[2].replace("_", " ") or name)
+
+
+def headed(name: str, unit: str) -> str:
+    """Title and unit, above a column or a curve."""
+    return title(name) if title(name) == unit else f"{title(name)}, {unit}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All figures of a file, and where they were measured."""
+
+    machine: Mapping[str, str | int]
+    figures: Sequence[Figure]
+    tables: Mapping[str, Callable[..., str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        tables = {"beside": self.beside, "over": self.over, "limits": self.limits, "machine": self.where}
+        object.__setattr__(self, "tables", tables)
+
+    def filled(self, page: str) -> str:
+        """The page with all tables that it asks for. Raises ``KeyError`` for one that there is not."""
+
+        def fill(found: re.Match[str]) -> str:
+            what, *words = found[2].split()
+            return f"{found[1]}{self.tables[what](*words)}\n{found[3]}"
+
+        return _MARKED.sub(fill, page)
+
+    def of(self, *programs: str) -> list[Figure]:
+        return [one for one in self.figures if one.name.partition(".")[0] in programs]
+
+    def where(self) -> str:
+        machine = self.machine
+        memory = round(int(machine["memory_mb"]) / 1024)
+        postgres = f", PostgreSQL {machine['postgresql']}" if machine["postgresql"] else ""
+        return (
+            f"Measured on {machine['date']} at commit `{machine['commit']}`: {machine['cores']} cores of an "
+            f"{machine['cpu']} (virtual), {memory} GB, {machine['kernel']}, Python {machine['python']}, "
+            f"SQLite {machine['sqlite']}{postgres}."
+        )
+
+    def beside(self, *programs: str) -> str:
+        lines = ["| | healthd | beside | ratio |", "|---|---|---|---|"]
+        for one in self.of(*programs):
+            if one.ratio is not None and one.peer_value is not None:
+                arrow = "↑" if one.better == "higher" else "↓"
+                at = "".join(f", {written(v)} {n}" for n, v in one.at.items() if not isinstance(v, str))
+                lines.append(
+                    f"| {title(one.name)}{at} | {written(one.value)} {one.unit} | {one.peer}: "
+                    f"{written(one.peer_value)} {one.unit} | {one.ratio:.2f} {arrow} |"
+                )
+        return "\n".join(lines)
+
+    def over(self, circumstance: str, *programs: str) -> str:
+        """A row for each size, a column for each figure."""
+        found = [one for one in self.of(*programs) if circumstance in one.at]
+        columns = list(dict.fromkeys((one.name, one.unit) for one in found))
+        stores = {one.at.get("store") for one in found}
+        rows: dict[tuple[str, int], dict[str, float]] = {}
+        for one in found:
+            key = str(one.at.get("store", "")), int(one.at[circumstance])
+            rows.setdefault(key, {})[one.name] = one.value
+        names = [circumstance, *(["store"] if len(stores) > 1 else [])]
+        lines = ["| " + " | ".join([*names, *(headed(name, unit) for name, unit in columns)]) + " |"]
+        lines.append("|---" * (len(names) + len(columns)) + "|")
+        for (store, size), values in sorted(rows.items()):
+            cells = [f"{size:,}", *([store] if len(stores) > 1 else [])]
+            cells += [written(values[name]) if name in values else "" for name, _ in columns]
+            lines.append("| " + " | ".join(cells) + " |")
+        return "\n".join(lines)
+
+    def largest(self, name: str) -> Figure | None:
+        """The figure at its largest size."""
+        found = [one for one in self.figures if one.name == name]
+        return max(
+            found, key=lambda one: max((v for v in one.at.values() if isinstance(v, int)), default=0), default=None
+        )
+
+    def limits(self) -> str:
+        lines = ["| what is used up | measured | so it ends at | then |", "|---|---|---|---|"]
+        for one in LIMITS:
+            base = self.largest(one.figure)
+            if base is None:
+                lines.append(f"| {one.what} | not measured yet | | {one.then} |")
+                continue
+            at = "".join(f" at {written(v)} {n}" for n, v in list(base.at.items())[:1] if not isinstance(v, str))
+            said = f"{written(base.value)} {base.unit}{at}"
+            lines.append(f"| {one.what} | {said} | {written(rounded(one.ends(base)))} {one.unit} | {one.then} |")
+        return "\n".join(lines)
+
+
+def rounded(value: float) -> float:
+    """Two digits: what is computed from a measurement is no measurement."""
+    return float(f"{value:.2g}")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Where a resource ends, computed from one figure as if nothing else were in the way."""
+
+    what: str
+    figure: str
+    ends: Callable[[Figure], float]
+    unit: str
+    then: str
+
+
+def _size(figure: Figure, name: str) -> int:
+    return int(figure.at[name])
+
+
+HALF = 0.5
+"""Of a core, for what must leave room for everything else."""
+SIX_HOURS = 6 * 3600
+MINUTE = 60
+SCRAPE_TIMEOUT = 10_000
+"""Milliseconds: Prometheus' own default."""
+FOUR_GB = 4096
+LIMITS = (
+    Limit(
+        "processor: the sweep a minute", "sweep.no_news",
+        lambda one: HALF * MINUTE / one.value * _size(one, "accounts"), "accounts on half a core",
+        "more daemons: each workspace is swept by one of them; or a longer `bulk_interval`",
+    ),
+    Limit(
+        "processor: each account by itself every 6 h", "checks.per_core_to_client",
+        lambda one: HALF * one.value * SIX_HOURS, "accounts on half a core",
+        "more daemons; the provider's allowance ends long before",
+    ),
+    Limit(
+        "processor: webhooks that break accounts", "peers.acted_on_per_core",
+        lambda one: one.value, "a second on one core, lastingly",
+        "they wait on disk, acknowledged; more daemons and workspaces",
+    ),
+    Limit(
+        "processor on PostgreSQL, the database's included", "replicas.cpu_each",
+        lambda one: 1000 / one.value, "webhooks a second for each core of both",
+        "the database's cores first: partitions, then a database for each group of workspaces",
+    ),
+    Limit(
+        "processor at rest", "workspaces.idle_cpu",
+        lambda one: HALF * 100 / one.value * _size(one, "workspaces"), "workspaces on half a core",
+        "more daemons; a longer `bulk_interval`",
+    ),
+    Limit(
+        "memory", "workspaces.memory",
+        lambda one: FOUR_GB / one.value * _size(one, "workspaces"), "workspaces in 4 GB",
+        "several groups of daemons, each with its own workspaces",
+    ),
+    Limit(
+        "scrape, within Prometheus' 10 s", "workspaces.scrape_cpu",
+        lambda one: SCRAPE_TIMEOUT / one.value * _size(one, "workspaces"), "workspaces in one daemon",
+        "several groups of daemons; fewer series in each",
+    ),
+    Limit(
+        "series in Prometheus", "workspaces.series",
+        lambda one: 1_000_000 / one.value * _size(one, "workspaces"), "workspaces for a million series",
+        "drop what nobody reads by `metric_relabel_configs`",
+    ),
+)  # fmt: skip
+"""In the order of the daemon's work."""

@@ -1,0 +1,61 @@
+"""What the documentation says of speed is what was measured, and the programs that measure run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BENCH = ROOT / "bench"
+QUICK = {
+    "checks": ["--accounts", "100"],
+    "sweep": ["--accounts", "50"],
+    "workspaces": ["--workspaces", "2", "--accounts", "5", "--seconds", "0.2"],
+}
+"""Those that need nothing that is not there, and take seconds."""
+FACTS = {"name", "value", "unit", "better", "peer", "peer_value", "ratio", "at", "note"}
+MACHINE = {"cpu", "cores", "memory_mb", "kernel", "python", "sqlite", "postgresql", "date", "commit"}
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="what a process uses is read from Linux's /proc")
+
+
+def run(program: str, *words: str) -> str:
+    command = [sys.executable, str(BENCH / f"{program}.py"), *words]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert told.returncode == 0, told.stderr
+    return told.stdout
+
+
+def check(document: dict[str, Any]) -> None:
+    """The shape in which figures are kept."""
+    assert set(document["machine"]) == MACHINE
+    for one in document["figures"]:
+        assert set(one) == FACTS
+        assert one["better"] in {"higher", "lower"}
+        assert (one["peer"] is None) == (one["peer_value"] is None) == (one["ratio"] is None)
+    keys = [(one["name"], json.dumps(one["at"], sort_keys=True)) for one in document["figures"]]
+    assert len(keys) == len(set(keys))
+
+
+def test_pages_and_curves_are_made_from_the_figures() -> None:
+    run("report", "--check")
+
+
+def test_the_figures_on_record_have_their_shape() -> None:
+    check(json.loads((BENCH / "figures.json").read_text("utf-8")))
+
+
+@on_linux
+@pytest.mark.parametrize("program", QUICK)
+def test_a_quick_run_writes_figures_of_its_own_in_that_shape(program: str, tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    run(program, *QUICK[program], "--json", str(file))
+    document = json.loads(file.read_text("utf-8"))
+    check(document)
+    assert document["figures"]
+    assert {one["name"].partition(".")[0] for one in document["figures"]} == {program}
