@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import shutil
 import sys
 import tempfile
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from healthd.terminal import EXIT_CONFIG, AsJson, Config, fail, print_json, quietly
+from healthd.terminal import EXIT_CONFIG, AsJson, Config, fail, print_json, quietly, who
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -103,7 +102,7 @@ def restore(
         fail(f"✗ --quiet-for: {error}", EXIT_CONFIG)
     now = utc_now()
     try:
-        done = copies.restore(database, file, now, f"cli:{getpass.getuser()}", quiet)
+        done = copies.restore(database, file, now, who(), quiet)
     except (copies.NotUsable, InUse, WrongSchema, OSError) as error:
         fail(f"✗ {error}. Nothing was changed.".replace("..", "."))
     if as_json:
@@ -143,7 +142,7 @@ def move(
             typer.echo(f"  {table}: {rows:,} rows")
 
     try:
-        done = move(file, settings.store.address, utc_now(), f"cli:{getpass.getuser()}", tell)
+        done = move(file, settings.store.address, utc_now(), who(), tell)
     except (NotUsable, InUse, WrongSchema, OSError) as error:
         fail(f"✗ {error}. Nothing was changed.".replace("..", "."))
     except (NotEmpty, StoreUnavailable) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from healthd.terminal import (
     print_json,
     quietly,
     show,
+    who,
     with_store,
 )
 
@@ -228,8 +228,7 @@ def _with_hooks(settings: Settings, name: str, work: Callable[[Hooks, Store], Aw
         if doing:
             # It is done all the same, and what came of it, a secret perhaps, must not be lost.
             with suppress(StoreUnavailable):
-                who = f"cli:{getpass.getuser()}"
-                await store.run(access.note_audit, utc_now(), who, doing, f"workspace:{name}")
+                await store.run(access.note_audit, utc_now(), who(), doing, f"workspace:{name}")
         return done
 
     return with_store(settings, inside)

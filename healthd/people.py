@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -18,6 +17,7 @@ from healthd.terminal import (
     print_json,
     quietly,
     show,
+    who,
     with_store,
 )
 
@@ -56,10 +56,6 @@ def add_to(app: typer.Typer) -> None:
     app.command()(preview)
 
 
-def _who() -> str:
-    return f"cli:{getpass.getuser()}"
-
-
 @contacts.command("import")
 def contacts_import(
     files: Annotated[list[Path], typer.Argument(help="CSV or JSON files of contacts, owners, or both.")],
@@ -89,7 +85,7 @@ def contacts_import(
         lines = list(changes.lines())
         if lines and not dry_run:
             names = ", ".join(file.name for file in files)
-            note_audit(connection, utc_now(), _who(), "import contacts", names, detail=f"{len(lines)} changes")
+            note_audit(connection, utc_now(), who(), "import contacts", names, detail=f"{len(lines)} changes")
         return lines, _on_record(connection) | {one.key for one in changes.added}
 
     try:
@@ -187,7 +183,7 @@ def contacts_trust(
 
     settings = quietly(config)
     try:
-        with_store(settings, lambda store: _desk(settings, store).trust_address(Target.parse(target), _who()))
+        with_store(settings, lambda store: _desk(settings, store).trust_address(Target.parse(target), who()))
     except NotThere as error:
         fail(f"✗ {error}", EXIT_NOT_FOUND)
     typer.echo(f"✓ {target} is written to again")
@@ -261,12 +257,12 @@ def storms_cancel(
 def _end_storm(words: str, config: Path | None, *, cancel: bool) -> None:
     from healthd.store import storms as stored  # noqa: PLC0415
 
-    settings, who = quietly(config), _who()
+    settings = quietly(config)
 
     async def end(store: Store) -> list[str]:
         desk, ended = _desk(settings, store), []
         for one in await store.read(stored.find, words):
-            touched = await desk.end_storm(one.id, who, cancel=cancel)
+            touched = await desk.end_storm(one.id, who(), cancel=cancel)
             ended.append(f"✓ {one.id}: {touched} notice(s) {'withdrawn' if cancel else 'let go'}")
         return ended
 
@@ -326,7 +322,7 @@ def _name(stored: StoredAccount) -> str:
 @notices.command("release")
 def notices_release(account: Account, config: Config = None) -> None:
     """Let go what is held of a broken account, whatever holds it."""
-    name, released = _with_account(quietly(config), account, lambda desk, number: desk.release(number, _who()))
+    name, released = _with_account(quietly(config), account, lambda desk, number: desk.release(number, who()))
     typer.echo(f"✓ {name}: {released} notice(s) let go")
 
 
@@ -335,7 +331,7 @@ def acknowledge(account: Account, config: Config = None) -> None:
 
     Nobody else is asked, either, until it is repaired, or for as long as notices.acknowledge_for says.
     """
-    name, until = _with_account(quietly(config), account, lambda desk, number: desk.acknowledge(number, _who()))
+    name, until = _with_account(quietly(config), account, lambda desk, number: desk.acknowledge(number, who()))
     typer.echo(f"✓ {name}: no reminders until {_moment(until)}, or until it is repaired")
 
 
@@ -348,13 +344,13 @@ def snooze(account: Account, span: Span, config: Config = None) -> None:
     Nobody else is asked meanwhile, either.
     """
     settings, end = quietly(config), _end_of(span)
-    name, until = _with_account(settings, account, lambda desk, number: desk.snooze(number, end, _who()))
+    name, until = _with_account(settings, account, lambda desk, number: desk.snooze(number, end, who()))
     typer.echo(f"✓ {name}: no reminders until {_moment(until)}, or until it is repaired")
 
 
 def resume(account: Account, config: Config = None) -> None:
     """Take an acknowledgement or a snooze back: reminders go on."""
-    name, _ = _with_account(quietly(config), account, lambda desk, number: desk.resume(number, _who()))
+    name, _ = _with_account(quietly(config), account, lambda desk, number: desk.resume(number, who()))
     typer.echo(f"✓ {name}: reminders go on")
 
 
@@ -364,13 +360,13 @@ def mute(account: Account, span: Span, config: Config = None) -> None:
     What is still true when that ends is told then.
     """
     settings, end = quietly(config), _end_of(span)
-    name, until = _with_account(settings, account, lambda desk, number: desk.mute(number, end, _who()), broken=False)
+    name, until = _with_account(settings, account, lambda desk, number: desk.mute(number, end, who()), broken=False)
     typer.echo(f"✓ {name}: nobody is told of it until {_moment(until)}")
 
 
 def unmute(account: Account, config: Config = None) -> None:
     """Tell people of an account again."""
-    name, _ = _with_account(quietly(config), account, lambda desk, number: desk.unmute(number, _who()), broken=False)
+    name, _ = _with_account(quietly(config), account, lambda desk, number: desk.unmute(number, who()), broken=False)
     typer.echo(f"✓ {name}: people are told of it again")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
+import os
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -46,6 +48,14 @@ def show(shown: RenderableType) -> None:
     if not console.is_terminal:
         console = Console(width=1000)
     console.print(shown)
+
+
+def who() -> str:
+    """Who runs the command, for the record: by name, or by number where the machine knows no name (OpenShift)."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return f"cli:{os.getuid()}"
 
 
 def one_of(what: str, wrong: str, known: Iterable[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +16,7 @@ from healthd.terminal import (
     print_json,
     quietly,
     show,
+    who,
     with_store,
 )
 
@@ -66,7 +66,7 @@ def create(
         made = with_store(
             settings,
             lambda store: store.run(
-                access.create_token, name, chosen, access.digest_of(secret), at=now, by=_who(), expires_at=ends_at
+                access.create_token, name, chosen, access.digest_of(secret), at=now, by=who(), expires_at=ends_at
             ),
         )
     except access.NameTaken:
@@ -113,17 +113,13 @@ def revoke(name: Name, config: Config = None) -> None:
     from healthd.store import access  # noqa: PLC0415
 
     settings = quietly(config)
-    if with_store(settings, lambda store: store.run(access.revoke_token, name, at=utc_now(), by=_who())):
+    if with_store(settings, lambda store: store.run(access.revoke_token, name, at=utc_now(), by=who())):
         typer.echo(f"✓ {name} is revoked, and nobody is signed in with it any more")
         return
     if name in settings.access.tokens:
         fail(f"✗ {name!r} stands in the settings: take [access.tokens.{name}] out, and start healthd again")
     known = with_store(settings, lambda store: store.read(access.tokens))
     fail(one_of("token", name, [one.name for one in known]), EXIT_NOT_FOUND)
-
-
-def _who() -> str:
-    return f"cli:{getpass.getuser()}"
 
 
 def _role(text: str) -> Role:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -75,6 +76,18 @@ def test_the_list_names_those_of_the_store_and_of_the_settings(terminal: Termina
     assert "ada" in table
     assert "settings" in table
     assert GIVEN not in table
+
+
+def test_whoever_has_a_number_and_no_name_is_on_record_by_the_number(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in OpenShift, which chooses the number by itself."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 1_000_650_000)
+    made = terminal.token("create", "ada", "--role", "admin")
+    assert made.exit_code == 0, made.output
+    assert [one.who for one in terminal.store(access.audit_of, None, 10)] == ["cli:1000650000"]
 
 
 def test_a_revoked_token_is_gone_and_its_name_free(terminal: Terminal) -> None:

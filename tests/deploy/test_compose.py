@@ -73,6 +73,7 @@ def composed(choice: Choice) -> dict[str, Any]:
 def _over(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     """As Compose extends a service: volumes by where they are mounted, the rest by its name."""
     assert more.keys() <= {"volumes"}, "nothing else has been needed so far"
+    assert "depends_on" not in base, "older releases of Compose extend no such service"
     volumes = {volume.split(":")[1]: volume for volume in (*base.get("volumes", []), *more.get("volumes", []))}
     return base | {"volumes": list(volumes.values())}
 

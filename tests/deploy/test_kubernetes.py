@@ -13,9 +13,11 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import typer
 import yaml
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
+from healthd.cli import app as cli
 from tests.deploy.promtool import RULES, load, promtool
 from tests.deploy.shipped import DEPLOY, ROOT, documents, lint, secret_files, settings_of
 
@@ -253,6 +255,37 @@ def test_the_database_is_reached_and_its_password_is_a_file(tmp_path: Path) -> N
     [policy] = [one for one in by_kind(found, "NetworkPolicy") if one["metadata"]["name"] == "healthd"]
     [rule] = [rule for rule in policy["spec"]["egress"] if [port["port"] for port in rule["ports"]] == [6432]]
     assert rule["to"] == [{"podSelector": {"matchLabels": {"app": "postgresql"}}}]
+
+
+MOVING = {"store": {"url": POSTGRESQL}, "replicas": 0, "moveFrom": "data-healthd-0"}
+
+
+def test_what_sqlite_held_is_moved_by_a_job_while_nobody_works(tmp_path: Path) -> None:
+    found = rendered(tmp_path, MOVING)
+    assert [mistake for document in found for mistake in mistakes(document)] == []
+    [deployment], [job] = by_kind(found, "Deployment"), by_kind(found, "Job")
+    assert deployment["spec"]["replicas"] == job["spec"]["backoffLimit"] == 0
+    assert job["spec"]["template"]["metadata"]["labels"].items().isdisjoint({("app.kubernetes.io/name", "healthd")})
+    [claim] = SET["spec"]["volumeClaimTemplates"]
+    moved = mounts(job)["/data"]["persistentVolumeClaim"]["claimName"]
+    assert moved == f"{claim['metadata']['name']}-{SET['metadata']['name']}-0"
+    one, other = container(job), container(deployment)
+    assert (one["image"], one["securityContext"]) == (other["image"], other["securityContext"])
+    assert [given for given in one["env"] if given in other["env"]] == one["env"]
+    group, command, file = one["args"]
+    healthd: Any = typer.main.get_command(cli)
+    assert command in healthd.commands[group].commands
+    kept = {given["name"]: given["value"] for given in container(SET)["env"]}["HEALTHD_STORE__URL"]
+    assert kept == f"sqlite:///{file}"
+
+
+@pytest.mark.parametrize("wrong", [{"replicas": 3}, {"store": {"url": ""}}, {"replicas": 1}], ids=str)
+def test_a_move_beside_somebody_who_works_is_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(MOVING | wrong), "utf-8")
+    told = render("--values", file)
+    assert told.returncode != 0
+    assert "needs store.url" in told.stderr
 
 
 @both

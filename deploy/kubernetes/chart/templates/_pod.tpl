@@ -24,14 +24,7 @@ spec:
       image: {{ include "healthd.image" . }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
       env:
-        - name: HEALTHD_CONFIG
-          value: /etc/healthd/healthd.toml
-        - name: HEALTHD_STORE__URL
-          value: {{ .Values.store.url | default "sqlite:////data/healthd.db" | quote }}
-        {{- if and .Values.store.url .Values.store.passwordKey }}
-        - name: HEALTHD_STORE__PASSWORD__FILE
-          value: /run/secrets/database/password
-        {{- end }}
+        {{- include "healthd.env" . | nindent 8 }}
         - name: HEALTHD_SERVER__LISTEN
           value: 0.0.0.0:8080
         - name: HEALTHD_SERVER__ADMIN_LISTEN
@@ -81,40 +74,10 @@ spec:
         {{- if not .Values.store.url }}
         - name: data
           mountPath: /data
-        {{- else if .Values.store.passwordKey }}
-        - name: database
-          mountPath: /run/secrets/database
-          readOnly: true
         {{- end }}
-        - name: settings
-          mountPath: /etc/healthd
-          readOnly: true
-        - name: secrets
-          mountPath: /run/secrets/healthd
-          readOnly: true
-        - name: tmp
-          mountPath: /tmp
+        {{- include "healthd.mounts" . | nindent 8 }}
   volumes:
-    - name: settings
-      configMap:
-        name: {{ include "healthd.name" . }}
-    - name: secrets
-      secret:
-        secretName: {{ .Values.secretName }}
-        defaultMode: 0440
-    {{- if and .Values.store.url .Values.store.passwordKey }}
-    - name: database
-      secret:
-        secretName: {{ .Values.store.passwordSecret | default .Values.secretName }}
-        defaultMode: 0440
-        items:
-          - key: {{ .Values.store.passwordKey }}
-            path: password
-    {{- end }}
-    - name: tmp
-      emptyDir:
-        medium: Memory
-        sizeLimit: 64Mi
+    {{- include "healthd.volumes" . | nindent 4 }}
   {{- if .Values.store.url }}
   topologySpreadConstraints:
     {{- range .Values.spreadOver }}
@@ -135,4 +98,55 @@ spec:
   {{- with .Values.affinity }}
   affinity: {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- end }}
+
+{{- /* Settings and secrets, which whatever runs the image needs. */ -}}
+{{- define "healthd.env" -}}
+- name: HEALTHD_CONFIG
+  value: /etc/healthd/healthd.toml
+- name: HEALTHD_STORE__URL
+  value: {{ .Values.store.url | default "sqlite:////data/healthd.db" | quote }}
+{{- if and .Values.store.url .Values.store.passwordKey }}
+- name: HEALTHD_STORE__PASSWORD__FILE
+  value: /run/secrets/database/password
+{{- end }}
+{{- end }}
+
+{{- define "healthd.mounts" -}}
+- name: settings
+  mountPath: /etc/healthd
+  readOnly: true
+- name: secrets
+  mountPath: /run/secrets/healthd
+  readOnly: true
+- name: tmp
+  mountPath: /tmp
+{{- if and .Values.store.url .Values.store.passwordKey }}
+- name: database
+  mountPath: /run/secrets/database
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "healthd.volumes" -}}
+- name: settings
+  configMap:
+    name: {{ include "healthd.name" . }}
+- name: secrets
+  secret:
+    secretName: {{ .Values.secretName }}
+    defaultMode: 0440
+{{- if and .Values.store.url .Values.store.passwordKey }}
+- name: database
+  secret:
+    secretName: {{ .Values.store.passwordSecret | default .Values.secretName }}
+    defaultMode: 0440
+    items:
+      - key: {{ .Values.store.passwordKey }}
+        path: password
+{{- end }}
+- name: tmp
+  emptyDir:
+    medium: Memory
+    sizeLimit: 64Mi
 {{- end }}
