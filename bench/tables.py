@@ -2,7 +2,7 @@
 
 ``<!-- figures: beside peers checks -->`` asks for the figures of these programs that have a peer, ``over workspaces
 workspaces`` for a program's growth, a row for each size, ``limits`` for what is at its end first, ``machine`` for where
-all of it was measured. What the file does not hold is not shown.
+all of it was measured.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from figures import Figure, written
 
 _MARKED = re.compile(r"(<!-- figures: ([^>]+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
+NOTHING = "Not measured yet."
 TITLES = {
     "checks.by_clock_to_blackbox": "single checks",
     "checks.by_clock_to_client": "single checks",
@@ -91,20 +92,17 @@ class Measured:
         )
 
     def beside(self, *programs: str) -> str:
-        lines = ["| | healthd | beside | ratio |", "|---|---|---|---|"]
-        for one in self.of(*programs):
-            if one.ratio is not None and one.peer_value is not None:
-                arrow = "↑" if one.better == "higher" else "↓"
-                at = "".join(f", {written(v)} {n}" for n, v in one.at.items() if not isinstance(v, str))
-                lines.append(
-                    f"| {title(one.name)}{at} | {written(one.value)} {one.unit} | {one.peer}: "
-                    f"{written(one.peer_value)} {one.unit} | {one.ratio:.2f} {arrow} |"
-                )
-        return "\n".join(lines)
+        """A row for each figure with a peer, and for each of no certain size."""
+        found = [one for one in self.of(*programs) if one.ratio is not None or not one.at]
+        if not found:
+            return NOTHING
+        return "\n".join(["| | healthd | beside | ratio |", "|---|---|---|---|", *map(_beside, found)])
 
     def over(self, circumstance: str, *programs: str) -> str:
         """A row for each size, a column for each figure."""
         found = [one for one in self.of(*programs) if circumstance in one.at]
+        if not found:
+            return NOTHING
         columns = list(dict.fromkeys((one.name, one.unit) for one in found))
         stores = {one.at.get("store") for one in found}
         rows: dict[tuple[str, int], dict[str, float]] = {}
@@ -138,6 +136,15 @@ class Measured:
             said = f"{written(base.value)} {base.unit}{at}"
             lines.append(f"| {one.what} | {said} | {written(rounded(one.ends(base)))} {one.unit} | {one.then} |")
         return "\n".join(lines)
+
+
+def _beside(one: Figure) -> str:
+    at = "".join(f", {written(value)} {name}" for name, value in one.at.items() if not isinstance(value, str))
+    ours = f"| {title(one.name)}{at} | {written(one.value)} {one.unit} "
+    if one.ratio is None or one.peer_value is None:
+        return f"{ours}| | |"
+    arrow = "↑" if one.better == "higher" else "↓"
+    return f"{ours}| {one.peer}: {written(one.peer_value)} {one.unit} | {one.ratio:.2f} {arrow} |"
 
 
 def rounded(value: float) -> float:
