@@ -40,10 +40,10 @@ RUN useradd --uid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nolo
 ENV PATH=/opt/healthd/bin:$PATH \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HEALTHD_CONFIG=/etc/healthd/healthd.toml \
-    HEALTHD_STORE__URL=sqlite:////data/healthd.db \
     HEALTHD_LOG__FORMAT=json \
     HEALTHD_SERVER__ADMIN_LISTEN=0.0.0.0:9090
 USER 10001:10001
+# Where the settings say nothing of the store it is healthd.db in this folder; PostgreSQL's driver is in the image, too.
 WORKDIR /data
 VOLUME /data
 # A container's loopback is its own: probes, Prometheus and operators come from outside. So it starts only where the

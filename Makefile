@@ -7,8 +7,11 @@ READY := $(VENV)/.ready
 .PHONY: demo test tools lint types imports docs bench peers simulate mutations lock clean
 
 export PATH := $(abspath $(BIN)):$(PATH)
+# Wherever it is set, every process that the tests start would compile all of healthd anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 $(READY): requirements/dev.lock pyproject.toml
+	@if [ -L $(VENV) ]; then echo "$(VENV) is a link: what it leads to would be emptied. Remove the link first." >&2; exit 1; fi
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
@@ -17,8 +20,8 @@ $(READY): requirements/dev.lock pyproject.toml
 demo: $(READY)  ## play the story; by hand, or `make demo ARGS=--once` without a person
 	$(BIN)/healthd demo $(ARGS)
 
-test: $(READY) tools lint types imports  ## everything CI runs
-	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
+test: $(READY)  ## everything CI runs
+	.ci/test $(BIN) $(ARGS)
 
 tools: $(READY)
 	.ci/tools $(BIN)
@@ -50,7 +53,7 @@ peers: $(READY)
 
 lock:  ## refresh the pins; needs uv on the PATH
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --upgrade \
-	  --custom-compile-command "make lock" --output-file requirements/run.lock pyproject.toml
+	  --custom-compile-command "make lock" --output-file requirements/run.lock --extra postgres pyproject.toml
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --upgrade \
 	  --custom-compile-command "make lock" --output-file requirements/dev.lock --group dev pyproject.toml
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --upgrade \

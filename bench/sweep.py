@@ -47,7 +47,7 @@ def now() -> datetime:
 
 
 async def timed(work: Callable[[], Awaitable[object]]) -> tuple[float, float]:
-    """Seconds of processor time, and for how many milliseconds the event loop stood still at the longest."""
+    """Seconds of processor time that the work took, and for how many milliseconds the event loop stood still."""
     worst, loop, done = 0.0, asyncio.get_running_loop(), asyncio.Event()
 
     async def watch() -> None:

@@ -1,48 +1,51 @@
-"""How many webhooks a second healthd puts on disk and acknowledges, beside a bare Starlette route that does nothing.
+"""How many webhooks a second healthd puts on disk and acknowledges, on one core.
 
-    python bench/webhooks.py [--requests 20000] [--connections 64]
+    python bench/webhooks.py [--requests 20000] [--connections 128] [--store postgresql] [--json FILE]
 
-The daemon is the real one, as a process of its own, draining its inbox while it acknowledges. The bare route runs under
-the same uvicorn, uvloop and httptools. Both are asked by the same client in the same run, in turns.
+The daemon is the real one, as a process of its own on one core, draining its inbox while it acknowledges. Two peers are
+measured on the same core, in turns with it: a bare Starlette route under the same uvicorn that does nothing, and bare
+SQLite inserts in groups, each group on disk before the next. Who asks has the other core.
+
+A shared machine gives a core to others, too. So the processor time of an acknowledgement is measured beside the rate:
+what a core to oneself would give follows from it.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import hashlib
 import hmac
-import json
 import os
-import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
+import orjson
 import uvloop
+from daemon import HOST, SECRET, Process, cores, daemon, database, free_port, running
+from figures import Figure, add_option, keep, show
 from load import Result, fire, post
 
-HOST = "127.0.0.1"
-SECRET = "whsec_bench_bench_bench_bench"
 ROUNDS = 3
+GROUP = 64
+"""Rows of one commit of the bare inserts."""
+EVENTS = {"noted": "comment.received", "breaking": "account.token_expired"}
+"""One of which nothing follows, and one that is worked through while the next arrive."""
 
 
-def signed(event: str, number: int) -> bytes:
+def signed(event: str, number: int, *, created_at: str | None = None, platform: str = "facebook") -> bytes:
     """A webhook as the provider sends it, each with an id of its own."""
-    data = {"account_id": 1 + number % 5000, "platform": "facebook", "account_name": "Bench", "reason": "expired"}
-    envelope = {"id": f"evt_{os.urandom(8).hex()}", "event": event, "created_at": "2026-11-24T00:00:00Z", "data": data}
-    body = json.dumps(envelope).encode()
+    data = {"account_id": 1 + number, "platform": platform, "account_name": "Bench", "reason": "expired"}
+    created_at = created_at or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    body = orjson.dumps({"id": f"evt_{os.urandom(8).hex()}", "event": event, "created_at": created_at, "data": data})
     at = str(int(time.time()))
     digest = hmac.new(SECRET.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
     return post("/webhooks/bench", body, {"x-smartlyq-signature": f"t={at},v1={digest}", "x-smartlyq-event": event})
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def serve_bare(port: int) -> None:
@@ -61,76 +64,95 @@ def serve_bare(port: int) -> None:
     uvicorn.run(app, host=HOST, port=port, log_level="error", access_log=False, loop="uvloop", http="httptools")
 
 
-def start_healthd(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    config = folder / "healthd.toml"
-    config.write_text(
-        f'[server]\nlisten = "{HOST}:{port}"\nadmin_listen = "{HOST}:{free_port()}"\n'
-        f'[store]\nurl = "sqlite:///{folder / "healthd.db"}"\n[link]\nmode = "direct"\n[log]\nlevel = "error"\n'
-        f'[workspaces.bench]\napi_key = "bench"\nbase_url = "http://{HOST}:9/v1"\nwebhook_secrets = ["{SECRET}"]\n'
-    )
-    return subprocess.Popen([sys.executable, "-m", "healthd", "run", "--config", str(config)], cwd=folder)
+def insert_bare(file: str, number: int) -> None:
+    """The peer: rows of a webhook's size under a unique id, each group committed with ``synchronous=FULL``."""
+    base = sqlite3.connect(file, isolation_level=None)
+    for line in ("journal_mode=WAL", "synchronous=FULL"):
+        base.execute(f"PRAGMA {line}")
+    base.execute("CREATE TABLE IF NOT EXISTS inbox (id INTEGER PRIMARY KEY, event_id TEXT UNIQUE, body BLOB)")
+    rows = [(os.urandom(8).hex(), b"x" * 200) for _ in range(number)]
+    started = time.perf_counter()
+    for first in range(0, number, GROUP):
+        base.execute("BEGIN IMMEDIATE")
+        base.executemany("INSERT INTO inbox (event_id, body) VALUES (?, ?)", rows[first : first + GROUP])
+        base.execute("COMMIT")
+    print(number / (time.perf_counter() - started))
 
 
-async def wait_open(port: int) -> None:
-    for _ in range(400):
-        try:
-            _, writer = await asyncio.open_connection(HOST, port)
-        except OSError:
-            await asyncio.sleep(0.05)
-        else:
-            writer.close()
-            return
-    raise SystemExit(f"nothing listens on port {port}")
+def inserted(folder: Path, number: int) -> float:
+    """The rate of bare inserts, on the core of what is measured."""
+    command = [sys.executable, __file__, "--insert-bare", str(folder / "bare.db"), "--requests", str(number)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        os.sched_setaffinity(process.pid, {cores()[0]})
+        said, _ = process.communicate()
+    return float(said)
 
 
-def show(name: str, result: Result) -> None:
-    statuses = ", ".join(f"{number} x {status}" for status, number in sorted(result.statuses.items()))
-    print(
-        f"  {name:<34} {result.rate:8.0f} /s   p50 {result.percentile(50):6.2f} ms   "
-        f"p99 {result.percentile(99):6.2f} ms   ({statuses})"
-    )
+async def asked(process: Process, event: str, requests: int, connections: int) -> tuple[Result, float]:
+    """What came back, and the processor time of one answer in microseconds."""
+    prepared = [signed(event, number % 5000) for number in range(requests)]
+    before = process.cpu_seconds
+    result = await fire(HOST, process.port, prepared, connections)
+    return result, (process.cpu_seconds - before) / requests * 1e6
 
 
-async def compare(event: str, requests: int, connections: int, ours: int, bare: int) -> None:
+async def compare(
+    kind: str, at: Mapping[str, str], requests: int, connections: int, ours: Process, bare: Process, folder: Path
+) -> list[Figure]:
     """The best of several rounds for each side, since a shared machine only ever slows things down."""
-    best: dict[str, Result] = {}
+    results: dict[str, list[Result]] = defaultdict(list)
+    costs: dict[str, list[float]] = defaultdict(list)
+    inserts: list[float] = []
     for _ in range(ROUNDS):
-        for name, port in (("healthd", ours), ("bare route", bare)):
-            result = await fire(HOST, port, [signed(event, number) for number in range(requests)], connections)
-            if name not in best or result.rate > best[name].rate:
-                best[name] = result
-    print(f"{event}, {requests} requests over {connections} connections, best of {ROUNDS}:")
-    for name, result in best.items():
-        show(name, result)
-    print(f"  ratio, durable to bare: {best['healthd'].rate / best['bare route'].rate:.2f}\n")
+        for name, process in (("healthd", ours), ("bare", bare)):
+            result, cost = await asked(process, EVENTS[kind], requests, connections)
+            if any(status != 202 for status in result.statuses):
+                raise SystemExit(f"{name} answered {dict(result.statuses)}")
+            results[name].append(result)
+            costs[name].append(cost)
+        inserts.append(inserted(folder, requests))
+    best = {name: max(found, key=lambda one: one.rate) for name, found in results.items()}
+    cost, rate, route, rows = min(costs["healthd"]), best["healthd"].rate, best["bare"].rate, max(inserts)
+    bare_route, in_groups = "a bare Starlette route", f"bare SQLite inserts, {GROUP} to a commit"
+    return [
+        Figure(f"webhooks.{kind}", rate, "/s", "higher", bare_route, route, at),
+        Figure(f"webhooks.{kind}_on_disk", rate, "/s", "higher", in_groups, rows, at),
+        Figure(f"webhooks.{kind}_per_core", 1e6 / cost, "/s", "higher", bare_route, 1e6 / min(costs["bare"]), at),
+        Figure(f"webhooks.{kind}_p50", best["healthd"].percentile(50), "ms", "lower", at=at),
+        Figure(f"webhooks.{kind}_p99", min(one.percentile(99) for one in results["healthd"]), "ms", "lower", at=at),
+    ]
 
 
-async def main(requests: int, connections: int) -> None:
+async def main(requests: int, connections: int, store: str, file: Path | None) -> None:
+    os.sched_setaffinity(0, {cores()[1]})
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="healthd-bench-") as name:
-        ours, bare = free_port(), free_port()
-        processes = [
-            start_healthd(Path(name), ours),
-            subprocess.Popen([sys.executable, __file__, "--serve-bare", str(bare)]),
-        ]
-        try:
-            await wait_open(ours)
-            await wait_open(bare)
-            await compare("comment.received", requests, connections, ours, bare)
-            await compare("account.token_expired", requests, connections, ours, bare)
-        finally:
-            for process in processes:
-                process.terminate()
-            for process in processes:
-                process.wait(timeout=20)
+        folder, port = Path(name), free_port()
+        async with (
+            database(store, folder) as url,
+            daemon(folder, url) as healthd,
+            running([__file__, "--serve-bare", str(port)], port, core=cores()[0]) as bare,
+        ):
+            print(f"{store}, {requests} requests over {connections} connections, best of {ROUNDS}:")
+            for kind in EVENTS:
+                found = await compare(kind, {"store": store}, requests, connections, healthd.process, bare, folder)
+                show(found)
+                figures += found
+    keep(file, figures)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=20_000)
-    parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--serve-bare", type=int, metavar="PORT")
+    parser.add_argument("--connections", type=int, default=128)
+    parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite")
+    add_option(parser)
+    parser.add_argument("--serve-bare", type=int, metavar="PORT", help=argparse.SUPPRESS)
+    parser.add_argument("--insert-bare", metavar="FILE", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.serve_bare:
         serve_bare(chosen.serve_bare)
+    elif chosen.insert_bare:
+        insert_bare(chosen.insert_bare, chosen.requests)
     else:
-        uvloop.run(main(chosen.requests, chosen.connections))
+        uvloop.run(main(chosen.requests, chosen.connections, chosen.store, chosen.json))

@@ -100,6 +100,9 @@ METRICS_OPENING = f"""\
 The private listener (`server.admin_listen`) shows these under `/metrics`, and beside them the `process_*` metrics that
 every Prometheus client for Python has. Labels come from closed sets or from your own configuration, never from what a
 provider writes: the number of series is bounded by workspaces x platforms x states.
+
+Several replicas on one PostgreSQL tell the same of the store: take the `max` over them, never the sum. What is of the
+process is each one's own: add it up, or look at it by `instance`. The shipped rules and dashboards do so.
 """
 
 CLOSED_SETS: dict[str, Iterable[str]] = {
@@ -116,8 +119,8 @@ CLOSED_SETS: dict[str, Iterable[str]] = {
 
 PARTS = {
     "gauge": "## Gauges\n\nWhat is so at the moment of the scrape.",
-    "counter": "## Counters\n\nWhat has happened since this process started.",
-    "histogram": "## Histograms\n\nHow long things took, in seconds.",
+    "counter": "## Counters\n\nWhat has happened in this process since it started.",
+    "histogram": "## Histograms\n\nHow long things took in this process, in seconds.",
 }
 
 
@@ -132,8 +135,8 @@ def metrics_page() -> str:
 
 
 def _metrics_table(metrics: Iterable[Described]) -> str:
-    rows = [f"| `{one.name}` | {_words(one.labels)} | {one.text} |" for one in metrics]
-    return "\n".join(("| metric | labels | meaning |", "|---|---|---|", *rows))
+    rows = [f"| `{one.name}` | {_words(one.labels)} | {one.of} | {one.text} |" for one in metrics]
+    return "\n".join(("| metric | labels | of the | meaning |", "|---|---|---|---|", *rows))
 
 
 def _words(names: Iterable[str]) -> str:

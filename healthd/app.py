@@ -21,6 +21,7 @@ import structlog
 from sqlalchemy.engine import make_url
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
 from healthd import tracing
 from healthd.api.late import Api
@@ -415,7 +416,7 @@ class Daemon:
         )
         self.drain = Drain(
             store, self.engine, providers, metrics, self.now, self.reporter.heard, self.sweep.doubt_key,
-            self._wake_prober,
+            self._wake_prober, lambda: self.receiver.crowded,
         )  # fmt: skip
         self.operations = Operations(store, metrics, self.now)
         self.access = Access(settings, store, self.now, heard=lambda outcome: metrics.sign_ins.labels(outcome).inc())
@@ -427,7 +428,7 @@ class Daemon:
         metrics.watch_allowances(self._allowances)
         metrics.begin(self.workspaces, settings.channels)
         metrics.sweep_interval.set(settings.sweep.bulk_interval.total_seconds() if settings.sweep.mode == "bulk" else 0)
-        self._public_routes = self.receiver.routes()
+        self._public_routes: list[BaseRoute] = []
         if signing := settings.signing_secrets():
             self._public_routes += slack_routes(
                 store=store,
@@ -535,11 +536,16 @@ class Daemon:
         )  # fmt: skip
         return operator_routes(site)
 
+    def public_application(self) -> ASGIApp:
+        """What the public listener serves."""
+        return self.receiver.before(_application(self._public_routes))
+
     def _listeners(self, public: socket.socket, admin: socket.socket) -> list[Listener]:
         server = self.settings.server
+        private = admin_routes(self.operations, self.access, [self.api.route(), *self._pages()])
         return [
             Listener.of(
-                _application(routes),
+                application,
                 bound,
                 header_timeout=server.header_timeout,
                 body_timeout=server.body_timeout,
@@ -547,9 +553,9 @@ class Daemon:
                 drain_timeout=server.drain_timeout,
                 trusted_proxies=proxies,
             )
-            for routes, bound, proxies in (
-                (self._public_routes, public, server.trusted_proxies),
-                (admin_routes(self.operations, self.access, [self.api.route(), *self._pages()]), admin, ()),
+            for application, bound, proxies in (
+                (self.public_application(), public, server.trusted_proxies),
+                (_application(private), admin, ()),
             )
         ]
 

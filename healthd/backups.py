@@ -1,4 +1,4 @@
-"""Commands that copy the database, and put a copy back."""
+"""Commands that copy the database, put a copy back, and move all that is in it elsewhere."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def add_to(db: typer.Typer) -> None:
     """Makes these commands part of ``healthd db``."""
     db.command("backup")(backup)
     db.command("restore")(restore)
+    db.command("move")(move)
 
 
 def backup(
@@ -91,7 +92,7 @@ def restore(
     from healthd.core.duration import parse_duration  # noqa: PLC0415
     from healthd.store import backup as copies  # noqa: PLC0415
     from healthd.store.guard import InUse, database_file  # noqa: PLC0415
-    from healthd.store.migrations import SchemaTooNew  # noqa: PLC0415
+    from healthd.store.migrations import WrongSchema  # noqa: PLC0415
 
     settings = quietly(config)
     _must_be_a_file(settings)
@@ -103,7 +104,7 @@ def restore(
     now = utc_now()
     try:
         done = copies.restore(database, file, now, f"cli:{getpass.getuser()}", quiet)
-    except (copies.NotUsable, InUse, SchemaTooNew, OSError) as error:
+    except (copies.NotUsable, InUse, WrongSchema, OSError) as error:
         fail(f"✗ {error}. Nothing was changed.".replace("..", "."))
     if as_json:
         print_json(
@@ -114,6 +115,45 @@ def restore(
     typer.echo(f"✓ {database} is now: {_described(done.copy, now)}")
     for line in _told(done):
         typer.echo(f"  {line}")
+
+
+def move(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The SQLite database that healthd worked with so far.")],
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring all that a SQLite database holds into PostgreSQL.
+
+    Stop the daemon, name the new and empty PostgreSQL database in store.url, run this, start the daemon. The file is
+    kept, and refuses to be worked with. Read docs/postgresql.md first.
+    """
+    from healthd.app import utc_now  # noqa: PLC0415
+    from healthd.store.backup import NotUsable  # noqa: PLC0415
+    from healthd.store.database import StoreUnavailable  # noqa: PLC0415
+    from healthd.store.guard import InUse  # noqa: PLC0415
+    from healthd.store.migrations import WrongSchema  # noqa: PLC0415
+
+    settings = quietly(config)
+    if not settings.store.is_postgres:
+        fail("✗ store.url names the database to fill: write postgresql://… there first", EXIT_CONFIG)
+    from healthd.store.move import NotEmpty, move  # noqa: PLC0415 - its driver is an extra
+
+    def tell(table: str, rows: int) -> None:
+        if not as_json:
+            typer.echo(f"  {table}: {rows:,} rows")
+
+    try:
+        done = move(file, settings.store.address, utc_now(), f"cli:{getpass.getuser()}", tell)
+    except (NotUsable, InUse, WrongSchema, OSError) as error:
+        fail(f"✗ {error}. Nothing was changed.".replace("..", "."))
+    except (NotEmpty, StoreUnavailable) as error:
+        fail(f"✗ {settings.store.url}: {error}. Nothing was changed.".replace("..", "."))
+    if as_json:
+        print_json(_as_json(done.copy) | {"rows": done.rows, "kept": str(done.kept)})
+        return
+    typer.echo(f"✓ {settings.store.url} is now: {_described(done.copy, utc_now())}; all rows counted")
+    typer.echo(f"  The file as it was is kept: {done.kept}")
+    typer.echo("  Start healthd now.")
 
 
 def _must_be_a_file(settings: Settings) -> None:

@@ -62,13 +62,13 @@ def run(config: Config = None) -> None:
     from healthd import logs  # noqa: PLC0415
     from healthd.config import secret_values  # noqa: PLC0415
     from healthd.store.database import StoreUnavailable  # noqa: PLC0415
-    from healthd.store.migrations import SchemaTooNew  # noqa: PLC0415
+    from healthd.store.migrations import WrongSchema  # noqa: PLC0415
 
     settings = read_settings(config)
     logs.configure(settings.log.level, settings.log.format, secret_values(settings))
     try:
         daemon.run(settings)
-    except (StoreUnavailable, SchemaTooNew, OSError) as error:
+    except (StoreUnavailable, WrongSchema, OSError) as error:
         fail(f"✗ healthd cannot start: {error}")
     except Exception:  # noqa: BLE001 - Python's own traceback would show what the log masks
         structlog.get_logger("healthd").critical("healthd.crashed", exc_info=True)
@@ -262,7 +262,7 @@ def db_upgrade(config: Config = None) -> None:
     try:
         with guarded(settings.store.url):
             before, after = asyncio.run(upgrade())
-    except (StoreUnavailable, migrations.SchemaTooNew) as error:
+    except (StoreUnavailable, migrations.WrongSchema) as error:
         fail(f"✗ {settings.store.url}: {error}")
     if before == after:
         typer.echo(f"✓ {settings.store.url}: already at revision {after}, nothing to do")

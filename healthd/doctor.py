@@ -14,7 +14,7 @@ from typing import Any
 from healthd.channels.base import LINK, AccountFacts, Channel, Dead, Delivery, Notice, Reader, Retry
 from healthd.channels.wording import Wording
 from healthd.config import Problem, Settings, did_you_mean
-from healthd.core.model import PLATFORMS, Cause, Lane, Listed, NoticeKind, Profile, Target
+from healthd.core.model import PLATFORMS, Cause, Lane, NoticeKind, Profile, Target
 from healthd.metrics import Metrics
 from healthd.providers.base import Conflict, MissingScope, NotFound, Provider, ProviderError, Unprocessable
 from healthd.sweep import Workspace
@@ -168,11 +168,11 @@ async def _ask_api(workspace: Workspace) -> AsyncIterator[Finding]:
 
 async def _reading(subject: str, provider: Provider) -> Finding:
     try:
-        listed: list[Listed] = await provider.list_accounts(None, Lane.CLICK)
+        listed = await provider.list_accounts(None, Lane.CLICK)
         await provider.health_all(None)
     except ProviderError as error:
         return _refused(subject, "social:read", error)
-    return Finding(subject, True, f"social:read: the key sees {len(listed)} account(s) and their health")
+    return Finding(subject, True, f"social:read: the key sees {len(listed.shown)} account(s) and their health")
 
 
 async def _writing(subject: str, provider: Provider) -> Finding:
@@ -213,7 +213,7 @@ async def _profiles(subject: str, provider: Provider, *, look_inside: bool) -> A
     except ProviderError as error:
         yield _refused(subject, "profiles:manage", error, 'or set profiles = "none"')
     else:
-        yield Finding(subject, True, f"profiles:manage: sees {len(listed)} account(s) in a profile")
+        yield Finding(subject, True, f"profiles:manage: sees {len(listed.shown)} account(s) in a profile")
 
 
 def _refused(subject: str, scope: str, error: ProviderError, otherwise: str = "") -> Finding:

@@ -10,6 +10,7 @@ import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any, assert_never
 
 from sqlalchemy import Connection
@@ -158,10 +159,15 @@ class Engine:
         on_record = accounts.load(connection, workspace, (o.ref for o in observations))
         known = on_record | self._newcomers(connection, workspace, observations, on_record, now, profile)
         memory = Memory()
-        cases: list[_Case] = []
+        looks = _FirstLooks(self.policy, now)
+        heard: list[_Case | Change] = []
         for said in observations:
             stored = known.get(said.ref)
             if stored is None:
+                continue
+            if said.ref not in on_record and (well := looks.found_well(stored, said)) is not None:
+                known[said.ref], change = self._found_well(stored, said, well, now)
+                heard.append(change)
                 continue
             observation = _without_old_pause(stored, said, now)
             step = machine.advance(stored.account, observation, self.policy, now)
@@ -170,16 +176,17 @@ class Engine:
                 on_record[observation.ref] = stored
             case = self._one(connection, stored, observation, step, now, memory)
             known[observation.ref] = case.after
-            cases.append(case)
+            heard.append(case)
         # A newcomer of whom there is nothing to tell is written once, as its first reading leaves it.
         accounts.create(connection, [stored for ref, stored in known.items() if ref not in on_record])
         changed = ((before, known[ref]) for ref, before in on_record.items())
         accounts.write(connection, [(before, after) for before, after in changed if after is not before])
+        cases = [one for one in heard if isinstance(one, _Case)]
         incidents.record(connection, [line for case in cases for line in case.history()])
         for case in cases:
             if case.probe_siblings:
                 self._probe_siblings(case)
-        return [case.change for case in cases]
+        return [one.change if isinstance(one, _Case) else one for one in heard]
 
     def discover(
         self,
@@ -191,8 +198,7 @@ class Engine:
         *,
         probe_soon: bool = False,
     ) -> list[Change]:
-        """Takes in what the inventory shows: accounts never seen, new names, and removed ones that are back. What was
-        held while their profile was paused goes out now, if it is still true.
+        """Takes in what the inventory shows: accounts never seen, new names, and removed ones that are back.
 
         ``probe_soon`` asks about new accounts as soon as the rotation allows, where no sweep over everything does.
         """
@@ -218,8 +224,14 @@ class Engine:
                 revived.append(Observation(entry.ref, Signal.CONNECTED, Source.INVENTORY, at=None))
         accounts.create(connection, fresh)
         accounts.write(connection, self._as_listed(connection, workspace, different, profile))
-        notices.release_held(connection, [held.id for held in known.values() if not held.paused], now)
         return self.apply(connection, workspace, revived, now, profile) if revived else []
+
+    def answers_again(self, connection: Connection, workspace: str, refs: Sequence[str], now: datetime) -> None:
+        """The inventory shows these accounts. What was held while their profile was paused goes out now, if it is still
+        true.
+        """
+        listed = accounts.shown(connection, workspace, refs)
+        notices.release_held(connection, [one.id for one in listed.values() if not one.paused], now)
 
     def _as_listed(
         self, connection: Connection, workspace: str, entries: Sequence[Listed], profile: str
@@ -348,6 +360,23 @@ class Engine:
             first_seen_at=now,
             probe_at=now + self.probes.account_interval * self.rng.random(),
         )
+
+    def _found_well(
+        self, stored: StoredAccount, seen: Observation, well: Account, now: datetime
+    ) -> tuple[StoredAccount, Change]:
+        """A newcomer of whom a sweep says that all is well, as ``_one`` would leave it; these come by the million."""
+        at, lane = next_probe(well, None, now, self.probes, self.rng)
+        turns = [turn for turn in (at, stored.probe_at) if turn is not None]
+        after = StoredAccount(
+            stored.id, well, stored.profile, stored.name, stored.username, stored.first_seen_at,
+            probe_at=min(turns), probe_lane=lane,
+        )  # fmt: skip
+        signal = Signal.OK if well.state is State.HEALTHY else Signal.EXPIRING
+        change = Change(
+            stored.id, well.workspace, well.ref, well.platform, signal, seen.source, State.UNKNOWN, well.state,
+            probe=lane,
+        )  # fmt: skip
+        return after, change
 
     def _one(
         self,
@@ -605,6 +634,32 @@ def _suspicion(stored: StoredAccount, failure: PostFailure, event_id: str | None
     return Observation(
         stored.account.ref, Signal.POST_FAILED, Source.WEBHOOK, failure.at, reason=reason, event_id=event_id
     )
+
+
+_BUT_REF = attrgetter(*(name for name in Account.__dataclass_fields__ if name not in {"workspace", "ref"}))
+
+
+@dataclass(slots=True)
+class _FirstLooks:
+    """What a sweep's reading makes of accounts never seen before: thought about once for all that read alike."""
+
+    policy: Policy
+    now: datetime
+    thought: dict[tuple[object, ...], tuple[Any, ...] | None] = field(default_factory=dict)
+
+    def found_well(self, stored: StoredAccount, seen: Observation) -> Account | None:
+        """The account after its first reading, where nothing follows from that but the account itself."""
+        before = stored.account
+        untouched = before.state is State.UNKNOWN and before.as_of is None and before.error_since is None
+        if seen.source is not Source.BULK or not untouched or (seen.name or stored.name) != stored.name:
+            return None
+        alike = (before.platform, before.paused, seen.signal, seen.at, seen.asked_at, seen.validity_days, seen.paused)
+        if alike not in self.thought:
+            step = machine.advance(before, seen, self.policy, self.now)
+            quiet = _is_found_well(before, step) and not step.effects and step.account.paused is before.paused
+            self.thought[alike] = _BUT_REF(step.account) if quiet else None
+        facts = self.thought[alike]
+        return None if facts is None else Account(before.workspace, before.ref, *facts)
 
 
 def _is_found_well(before: Account, step: machine.Advance) -> bool:

@@ -245,7 +245,7 @@ async def look(settings: Settings) -> Found:
                     break
         except ProviderError:
             names = []
-        return Found(Counter(account.platform for account in listed), names)
+        return Found(Counter(account.platform for account in listed.entries), names)
 
 
 async def owner(settings: Settings) -> str:

@@ -371,7 +371,7 @@ async def _receiving(settings: Settings, hooks: Hooks, store: Store) -> AsyncIte
     receiver = Receiver(store, {hooks.workspace: hooks.provider}, Metrics(VERSION), utc_now, lambda: None)
     with bind(*split_address(server.listen)) as bound:
         listener = Listener.of(
-            Starlette(routes=receiver.routes()),
+            receiver.before(Starlette()),
             bound,
             header_timeout=server.header_timeout,
             body_timeout=server.body_timeout,

@@ -8,20 +8,19 @@ provider stop delivering altogether (https://docs.smartlyq.com/guides/webhooks).
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
+from prometheus_client import Counter as Counted
 from sqlalchemy import Connection
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from healthd import tracing
-from healthd.bodies import Endpoint, Unread, read_body
+from healthd.bodies import TimeLimit, Unread
 from healthd.core.model import platform_label
 from healthd.core.post_failures import Meant
 from healthd.engine import Change, Engine
@@ -30,14 +29,24 @@ from healthd.providers.base import Event, Provider, UnparsedWebhook, WebhookRefu
 from healthd.store import inbox
 from healthd.store.accounts import chunked
 from healthd.store.database import Store, StoreUnavailable
-from healthd.store.inbox import Arrival, InboxStatus, Received
+from healthd.store.inbox import Arrival, InboxStatus, Received, Settled
 from healthd.visitors import Mistakes, Seldom, network
 
+PREFIX = "/webhooks/"
 BODY_LIMIT = 64 * 1024
 QUEUE_LIMIT = 10_000
 """Webhooks that may wait for their commit; beyond it the sender is asked to come again."""
 BATCH = 512
-"""Webhooks in one commit, and in one transaction of the drain."""
+"""Webhooks in one commit, and the most in one transaction of the drain."""
+FEWEST = 16
+"""Webhooks that one transaction of the drain takes at least."""
+SLICE = timedelta(milliseconds=10)
+"""How long such a transaction is to take, about: what arrives meanwhile waits that long for its commit."""
+CROWD = 16
+"""Webhooks that wait for one commit when so much arrives that the drain holds back, and how many times as long as it
+works it rests then. They are on disk by then; those at the door are not.
+"""
+REST = 4
 TOLD_AT_ONCE = 50
 """Changes that are told before the event loop gets its turn."""
 KEY_REVOKED = "key.revoked"
@@ -49,6 +58,8 @@ ANSWERS: dict[str, tuple[int, dict[str, str], bytes]] = {
     "accepted": (202, {}, b""),
     "duplicate": (200, {}, b""),
     "client_left": (400, {}, b""),
+    "unknown_workspace": (404, {}, b""),
+    "method": (405, {"allow": "POST"}, b""),
     "slow_body": (408, {"connection": "close"}, b""),
     "too_large": (413, {"connection": "close"}, b""),
     "overloaded": (429, _RETRY, b""),
@@ -59,6 +70,18 @@ ANSWERS: dict[str, tuple[int, dict[str, str], bytes]] = {
 }
 REFUSED = (401, {"content-type": "text/plain"}, b"invalid signature\n")
 """One answer for everything that is wrong with a signature: it tells a forger nothing."""
+
+
+def _messages(status: int, headers: Mapping[str, str], body: bytes) -> tuple[Message, Message]:
+    """An answer as ASGI sends it."""
+    lines = [(name.encode(), value.encode()) for name, value in headers.items()]
+    lines.append((b"content-length", str(len(body)).encode()))
+    start = {"type": "http.response.start", "status": status, "headers": lines}
+    return start, {"type": "http.response.body", "body": body}
+
+
+_SAID = {outcome: _messages(*answer) for outcome, answer in ANSWERS.items()}
+_SAID_REFUSED = _messages(*REFUSED)
 
 log = structlog.get_logger("healthd.intake")
 
@@ -96,17 +119,43 @@ class GroupCommit:
         self._store = store
         self._wake = wake
         self._waiting: list[tuple[Arrival, asyncio.Future[bool]]] = []
+        self._unanswered: deque[tuple[float, asyncio.Future[bool]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def crowded(self) -> bool:
+        """Whether so much arrives that whoever else writes should hold back."""
+        return len(self._waiting) >= CROWD
+
     async def add(self, arrival: Arrival) -> bool:
-        """Returns once the arrival is on disk: whether it is new. Raises ``StoreUnavailable`` or ``Overloaded``."""
+        """Returns once the arrival is on disk: whether it is new. Raises ``StoreUnavailable``, ``Overloaded``, or
+        ``TimeoutError`` where that takes longer than ``STORED_WITHIN``.
+        """
         if len(self._waiting) >= QUEUE_LIMIT:
             raise Overloaded
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[bool] = loop.create_future()
         self._waiting.append((arrival, done))
+        self._unanswered.append((loop.time() + STORED_WITHIN, done))
+        if self._timer is None:
+            self._timer = loop.call_later(STORED_WITHIN, self._give_up)
         if self._task is None:
             self._task = asyncio.create_task(self._flush())
         return await done
+
+    def _give_up(self) -> None:
+        """Nobody waits longer than they should; one timer sees to that for all."""
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        while self._unanswered:
+            until, done = self._unanswered[0]
+            if not done.done() and until > loop.time():
+                self._timer = loop.call_at(until, self._give_up)
+                return
+            self._unanswered.popleft()
+            if not done.done():
+                done.set_exception(TimeoutError())
 
     async def _flush(self) -> None:
         try:
@@ -131,6 +180,8 @@ class GroupCommit:
             # A client that left meanwhile has cancelled its future; its webhook is on disk all the same.
             if not done.done():
                 done.set_result(fresh)
+        while self._unanswered and self._unanswered[0][1].done():
+            self._unanswered.popleft()
 
 
 @dataclass
@@ -148,47 +199,65 @@ class Receiver:
     def __post_init__(self) -> None:
         self._commits = GroupCommit(self.store, self.wake)
         self._refusals = Refusals()
+        self._reading = TimeLimit(self.body_timeout.total_seconds())
+        self._counts: dict[tuple[str, str], Counted] = {}
 
-    def routes(self) -> list[Route]:
-        return [Route("/webhooks/{workspace}", Endpoint(self.answer))]
+    @property
+    def crowded(self) -> bool:
+        """Whether webhooks arrive faster than they are put on disk one after the other."""
+        return self._commits.crowded
 
-    async def answer(self, request: Request) -> Response:
+    def before(self, app: ASGIApp) -> ASGIApp:
+        """Answers webhooks, and leaves everything else to ``app``. A way through Starlette's middleware, routes and
+        objects would cost twice as much as all that is done here.
+        """
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            path = scope.get("path", "")
+            workspace = path.removeprefix(PREFIX)
+            if scope["type"] != "http" or workspace is path or not workspace or "/" in workspace:
+                await app(scope, receive, send)
+                return
+            start, body = await self._answer(scope, receive, workspace)
+            await send(start)
+            await send(body)
+
+        return answer
+
+    async def _answer(self, scope: Scope, receive: Receive, workspace: str) -> tuple[Message, Message]:
         """One webhook, from its header to its answer."""
-        workspace = request.path_params["workspace"]
         provider = self.providers.get(workspace)
         if provider is None:
-            self.metrics.webhooks.labels("", "unknown_workspace").inc()
-            return Response(status_code=404)
-        if request.method != "POST":
-            self.metrics.webhooks.labels(workspace, "method").inc()
-            return Response(status_code=405, headers={"allow": "POST"})
-        outcome = await self._receive(request, workspace, provider)
-        self.metrics.webhooks.labels(workspace, outcome).inc()
-        status, headers, body = ANSWERS.get(outcome, REFUSED)
-        return Response(body, status, headers)
+            workspace, outcome = "", "unknown_workspace"
+        elif scope["method"] != "POST":
+            outcome = "method"
+        else:
+            outcome = await self._receive(scope, receive, workspace, provider)
+        counted = self._counts.get((workspace, outcome))
+        if counted is None:
+            counted = self._counts[workspace, outcome] = self.metrics.webhooks.labels(workspace, outcome)
+        counted.inc()
+        return _SAID.get(outcome, _SAID_REFUSED)
 
-    async def _receive(self, request: Request, workspace: str, provider: Provider) -> str:
+    async def _receive(self, scope: Scope, receive: Receive, workspace: str, provider: Provider) -> str:
         """The outcome, which is also the metric's label and leads to the answer."""
         if self.draining:
             return "draining"
         try:
-            body = await read_body(request, BODY_LIMIT, self.body_timeout.total_seconds())
+            body = await self._reading.read(scope, receive, BODY_LIMIT)
         except Unread as unread:
             return unread.outcome
-        return await self._keep(request, workspace, provider, body)
+        return await self._keep(scope, workspace, provider, body)
 
-    async def _keep(self, request: Request, workspace: str, provider: Provider, body: bytes) -> str:
+    async def _keep(self, scope: Scope, workspace: str, provider: Provider, body: bytes) -> str:
         started = asyncio.get_running_loop().time()
         received_at = self.now()
         try:
-            provider.verify(request.scope["headers"], body, received_at)
+            provider.verify(scope["headers"], body, received_at)
             with tracing.span("webhook.receive", workspace=workspace) as trace:
-                async with asyncio.timeout(STORED_WITHIN):
-                    fresh = await self._commits.add(
-                        Arrival(workspace, provider.event_id(body), body, received_at, trace)
-                    )
+                fresh = await self._commits.add(Arrival(workspace, provider.event_id(body), body, received_at, trace))
         except WebhookRefused as refused:
-            address = request.client.host if request.client else ""
+            address = scope["client"][0] if scope.get("client") else ""
             return self._refusals.note(workspace, refused.reason, address, started)
         except Overloaded:
             return "overloaded"
@@ -198,6 +267,38 @@ class Receiver:
             return "not_stored"
         self.metrics.webhook_seconds.observe(asyncio.get_running_loop().time() - started)
         return "accepted" if fresh else "duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """A webhook from the inbox, and what it says."""
+
+    received: Received
+    event: Event
+
+    @property
+    def goes_alone(self) -> bool:
+        """Whether it goes through the engine's door by itself: posts that failed do, and what is traced."""
+        return bool(self.event.failures) or self.received.trace is not None
+
+
+def together(understood: Sequence[Understood]) -> Iterator[list[Understood]]:
+    """Groups, in order, of those that go through the engine's door at once: of one profile, and each about an account
+    of its own.
+    """
+    group: list[Understood] = []
+    refs: set[str] = set()
+    for one in understood:
+        ref = one.event.observation.ref if one.event.observation is not None else ""
+        joins = group and not one.goes_alone and not group[0].goes_alone and ref not in refs
+        if not joins or group[0].event.profile != one.event.profile:
+            if group:
+                yield group
+            group, refs = [], set()
+        group.append(one)
+        refs.add(ref)
+    if group:
+        yield group
 
 
 @dataclass
@@ -214,8 +315,12 @@ class Drain:
     look_soon: Callable[[str], None] = lambda _: None
     """Told of a workspace some of whose accounts are to be asked about."""
 
+    crowded: Callable[[], bool] = lambda: False
+    """Whether so many webhooks arrive that those on disk can wait."""
+
     def __post_init__(self) -> None:
         self._to_look_at: set[str] = set()
+        self._most = FEWEST
 
     async def run(self) -> int:
         """Works until the inbox is empty; returns how many webhooks that were."""
@@ -228,65 +333,107 @@ class Drain:
     async def _of(self, workspace: str) -> int:
         total = 0
         while True:
-            changes, number = await self.store.within(workspace).run(self._batch, workspace, self.now())
+            most = self._most
+            changes, number, took = await self.store.within(workspace).run(self._batch, workspace, self.now(), most)
+            if took > timedelta(0):
+                self._most = min(BATCH, max(FEWEST, int(number * (SLICE / took))))
             while self._to_look_at:
                 self.look_soon(self._to_look_at.pop())
             for part in chunked(changes, TOLD_AT_ONCE):
                 self.heard(part)
                 await asyncio.sleep(0)
             total += number
-            if number < BATCH:
+            if number < most:
                 return total
+            if self.crowded():
+                await asyncio.sleep(took.total_seconds() * REST)
 
-    def _batch(self, connection: Connection, workspace: str, now: datetime) -> tuple[list[Change], int]:
-        """One transaction: what follows from a workspace's webhooks, and that they have been seen to."""
-        waiting = inbox.waiting(connection, workspace, BATCH)
+    def _batch(
+        self, connection: Connection, workspace: str, now: datetime, most: int
+    ) -> tuple[list[Change], int, timedelta]:
+        """One transaction: what follows from the oldest of a workspace's webhooks, and that they have been seen to.
+        Also how many these were, and how long it took.
+        """
+        began = self.now()
+        waiting = inbox.waiting(connection, workspace, most)
         changes: list[Change] = []
-        settled: list[tuple[int, InboxStatus, str | None]] = []
+        settled: list[Settled] = []
+        understood: list[Understood] = []
         for received in waiting:
-            found, status, note = self._one(connection, received, now)
+            read = self._understand(received)
+            if isinstance(read, Understood):
+                understood.append(read)
+            else:
+                settled.append(read)
+        for group in together(understood):
+            found, seen_to = self._through(connection, workspace, group, now)
             changes += found
-            settled.append((received.id, status, note))
+            settled += seen_to
         inbox.settle(connection, settled)
-        return changes, len(waiting)
+        return changes, len(waiting), self.now() - began
 
-    def _one(
-        self, connection: Connection, received: Received, now: datetime
-    ) -> tuple[list[Change], InboxStatus, str | None]:
+    def _understand(self, received: Received) -> Understood | Settled:
+        """What a webhook says, or, where nothing follows from it, what becomes of it."""
         provider = self.providers.get(received.workspace)
         if provider is None:
-            return [], InboxStatus.PARKED, "this workspace is no longer configured"
+            return received.id, InboxStatus.PARKED, "this workspace is no longer configured"
         try:
             event = provider.parse(received.body, received.received_at)
         except UnparsedWebhook as error:
             self.metrics.webhook_events.labels(received.workspace, "unparsed").inc()
-            return [], InboxStatus.PARKED, str(error)
+            return received.id, InboxStatus.PARKED, str(error)
         self.metrics.webhook_events.labels(received.workspace, event_label(event.name)).inc()
         if event.name == KEY_REVOKED:
             self.doubt_key(received.workspace)
+        if event.observation is None and not event.failures and received.trace is None:
+            return received.id, InboxStatus.DONE, event.name
+        return Understood(received, event)
+
+    def _through(
+        self, connection: Connection, workspace: str, group: Sequence[Understood], now: datetime
+    ) -> tuple[list[Change], list[Settled]]:
+        """What a group's webhooks change, and what becomes of each of them."""
+        first = group[0]
+        kind = event_label(first.event.name)
+        step = tracing.span("inbox.apply", workspace=workspace, kind=kind, parent=first.received.trace)
         try:
             # A savepoint: a payload that we fail on is its own problem, not that of all webhooks behind it.
-            kind = event_label(event.name)
-            step = tracing.span("inbox.apply", workspace=received.workspace, kind=kind, parent=received.trace)
             with step, connection.begin_nested():
-                return self._apply(connection, received.workspace, event, now), InboxStatus.DONE, event.name
+                changes = self._apply(connection, workspace, group, now)
         except (OperationalError, InterfaceError, InternalError):
             raise  # the database's trouble, not the webhook's
         except Exception:
-            log.exception("webhook.failed", workspace=received.workspace, inbox_id=received.id)
-            return [], InboxStatus.PARKED, "healthd failed on it; see the log"
+            if len(group) > 1:
+                return self._one_by_one(connection, workspace, group, now)
+            log.exception("webhook.failed", workspace=workspace, inbox_id=first.received.id)
+            return [], [(first.received.id, InboxStatus.PARKED, "healthd failed on it; see the log")]
+        return changes, [(one.received.id, InboxStatus.DONE, one.event.name) for one in group]
 
-    def _apply(self, connection: Connection, workspace: str, event: Event, now: datetime) -> list[Change]:
-        if event.failures:
-            profile = event.profile or ""
+    def _one_by_one(
+        self, connection: Connection, workspace: str, group: Sequence[Understood], now: datetime
+    ) -> tuple[list[Change], list[Settled]]:
+        """So that only those on which we fail are parked."""
+        changes: list[Change] = []
+        settled: list[Settled] = []
+        for one in group:
+            found, seen_to = self._through(connection, workspace, [one], now)
+            changes += found
+            settled += seen_to
+        return changes, settled
+
+    def _apply(
+        self, connection: Connection, workspace: str, group: Sequence[Understood], now: datetime
+    ) -> list[Change]:
+        first = group[0].event
+        profile = first.profile or ""
+        if first.failures:
             changes, taken = self.engine.posts_failed(
-                connection, workspace, event.failures, now, profile, event.event_id
+                connection, workspace, first.failures, now, profile, first.event_id
             )
             for platform, kind in taken:
                 self.metrics.post_failures.labels(workspace, platform_label(platform), kind).inc()
                 if kind == Meant.SEVERAL:
                     self._to_look_at.add(workspace)
             return changes
-        if event.observation is None:
-            return []
-        return self.engine.apply(connection, workspace, [event.observation], now, event.profile or "")
+        observations = [one.event.observation for one in group if one.event.observation is not None]
+        return self.engine.apply(connection, workspace, observations, now, profile)

@@ -40,28 +40,37 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     header_timeout: ClassVar[timedelta] = timedelta(seconds=10)
     body_timeout: ClassVar[timedelta] = timedelta(seconds=15)
+    _within: float | None = None
+    """Seconds for what is awaited now; the timer for it runs only where one read has not brought all of it."""
     _deadline: asyncio.TimerHandle | None = None
     _header_bytes = 0
+    _read = 0
+    """Bytes that the latest read brought, and whether the request began in it."""
+    _began_in_it = False
     _in_header = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.logger = _log
         super().connection_made(transport)
         self._expect_within(self.header_timeout)
+        self._watch()
 
     def data_received(self, data: bytes) -> None:
+        self._read, self._began_in_it = len(data), False
         if self._in_header:
-            if self._deadline is None:
+            if self._within is None:
                 self._expect_within(self.header_timeout)
             self._header_bytes += len(data)
         super().data_received(data)
         # Counted after parsing: one read may carry a whole header and the first part of its body.
         if self._in_header and self._header_bytes > HEADER_LIMIT:
             self._refuse(_TOO_LARGE)
+        self._watch()
 
     def on_message_begin(self) -> None:
+        self._began_in_it = True
         # A pipelined request may begin at the end of a read, and nothing may follow it.
-        if self._deadline is None:
+        if self._within is None:
             self._expect_within(self.header_timeout)
         super().on_message_begin()
 
@@ -71,7 +80,8 @@ class DeadlineProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > HEADER_LIMIT:
+        can_be_too_large = self._read > HEADER_LIMIT or not self._began_in_it
+        if can_be_too_large and self._header_length() > HEADER_LIMIT:
             self._refuse(_TOO_LARGE)
             return
         self._in_header = False
@@ -93,11 +103,19 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._expect_nothing()
         super().connection_lost(exc)
 
+    def _header_length(self) -> int:
+        return sum(len(name) + len(value) for name, value in self.headers) + len(self.url)
+
     def _expect_within(self, span: timedelta) -> None:
         self._expect_nothing()
-        self._deadline = self.loop.call_later(span.total_seconds(), self._refuse, _TOO_SLOW)
+        self._within = span.total_seconds()
+
+    def _watch(self) -> None:
+        if self._within is not None and self._deadline is None:
+            self._deadline = self.loop.call_later(self._within, self._refuse, _TOO_SLOW)
 
     def _expect_nothing(self) -> None:
+        self._within = None
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

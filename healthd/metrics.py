@@ -1,4 +1,5 @@
 """Every metric of healthd. What the database knows is read at a scrape; what happens in the process is counted here.
+Of several replicas on one database each tells the same of the database, and its own of itself.
 
 Labels come from closed sets or from the configuration, never from provider text: the number of series is bounded by
 workspaces x platforms x states. ``docs/metrics.md`` is made from what stands here.
@@ -10,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from prometheus_client import (
     CollectorRegistry,
@@ -46,6 +48,13 @@ KNOWN_EVENTS = frozenset(
 )  # fmt: skip
 
 
+class Of(StrEnum):
+    """Whose figure it is: of replicas, those of the store are the same, and those of processes are to be added up."""
+
+    STORE = "store"
+    PROCESS = "process"
+
+
 @dataclass(frozen=True, slots=True)
 class Described:
     """A metric as it stands in the documentation."""
@@ -54,13 +63,15 @@ class Described:
     kind: str
     text: str
     labels: tuple[str, ...]
+    of: Of = Of.PROCESS
 
 
-def _gauges(*rows: tuple[str, str, tuple[str, ...]]) -> dict[str, Described]:
-    return {name: Described(name, "gauge", text, labels) for name, text, labels in rows}
+def _gauges(of: Of, *rows: tuple[str, str, tuple[str, ...]]) -> dict[str, Described]:
+    return {name: Described(name, "gauge", text, labels, of) for name, text, labels in rows}
 
 
 AT_SCRAPE = _gauges(
+    Of.STORE,
     ("healthd_accounts", "Accounts by what healthd believes of them.", ("workspace", "platform", "state")),
     ("healthd_accounts_paused", "Accounts whose posting is paused, in any state.", ("workspace", "platform")),
     ("healthd_incidents_open", "Incidents that wait for a repair.", ("workspace",)),
@@ -115,7 +126,13 @@ AT_SCRAPE = _gauges(
     ("healthd_outbox_oldest_due_seconds", "For how long the longest overdue notice has been due.", ()),
     ("healthd_api_allowance_limit", "The provider's limit, requests a minute.", ("workspace",)),
     ("healthd_api_allowance_share", "What healthd may use of it, requests a minute.", ("workspace",)),
-    ("healthd_api_allowance_used", "Requests of healthd in the last minute.", ("workspace",)),
+    (
+        "healthd_api_allowance_used",
+        "Requests of healthd in the last minute, those of other processes as of its latest own.",
+        ("workspace",),
+    ),
+) | _gauges(
+    Of.PROCESS,
     ("healthd_api_calls_waiting", "Calls that wait for their turn, by urgency.", ("workspace", "lane")),
 )
 """Gauges that are read from the store or the allowance when somebody asks."""

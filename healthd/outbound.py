@@ -8,6 +8,7 @@ address that was checked; so a name that answers differently the second time (DN
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import socket
 import ssl
@@ -152,6 +153,12 @@ class _Checked(httpcore2.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
+@functools.cache
+def public_authorities() -> ssl.SSLContext:
+    """What TLS connections to the world are checked against; reading it takes longer than all else of a client."""
+    return httpx2.create_ssl_context(trust_env=False)
+
+
 class GuardedTransport(httpx2.AsyncHTTPTransport):
     """httpx2's transport over checked connections. Plain http goes to this machine only."""
 
@@ -161,7 +168,7 @@ class GuardedTransport(httpx2.AsyncHTTPTransport):
         # Not the parent's: it has no place for a backend. A release that names the pool otherwise fails at the first
         # request, before anything is sent.
         self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=tls or httpx2.create_ssl_context(trust_env=False),
+            ssl_context=tls or public_authorities(),
             max_connections=100,
             max_keepalive_connections=20,
             keepalive_expiry=5.0,

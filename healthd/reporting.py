@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,8 +30,14 @@ class Reporter:
     """Told the ids of the accounts that look otherwise than before."""
 
     def heard(self, changes: Sequence[Change]) -> None:
+        # Thousands of changes at once are mostly of one kind.
+        kinds = Counter((one.workspace, one.source, one.signal, one.fenced) for one in changes)
+        for (workspace, source, signal, fenced), number in kinds.items():
+            outcome = "fenced" if fenced else "applied"
+            self.metrics.observations.labels(workspace, source, signal, outcome).inc(number)
         for change in changes:
-            self._count(change)
+            if change.opened is not None or change.resolved is not None:
+                self._count(change)
             if change.moved:
                 self._tell(change)
             if change.storm is not None:
@@ -61,8 +68,6 @@ class Reporter:
 
     def _count(self, change: Change) -> None:
         metrics, platform = self.metrics, platform_label(change.platform)
-        outcome = "fenced" if change.fenced else "applied"
-        metrics.observations.labels(change.workspace, change.source, change.signal, outcome).inc()
         if change.opened is not None:
             metrics.incidents_opened.labels(change.workspace, platform, change.opened.cause).inc()
             metrics.time_to_detect.labels(change.source).observe(

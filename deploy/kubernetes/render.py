@@ -5,6 +5,7 @@ as a library. ``--values FILE`` prints what other values would make of it; ``--i
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,17 @@ def joined(files: dict[str, str]) -> str:
 
 def manifests() -> dict[str, str]:
     """The files in manifests/, as they should be."""
-    files = rendered({})
-    operators = {name: text for name, text in files.items() if name in OF_THE_OPERATOR}
-    others = {name: text for name, text in files.items() if name not in OF_THE_OPERATOR}
-    return {"healthd.yaml": joined(others), "monitoring.yaml": joined(operators)}
+    alone = rendered({})
+    replicas = rendered(yaml.safe_load((HERE / "values.postgresql.yaml").read_text("utf-8")))
+    return {
+        "healthd.yaml": joined(_without(alone, OF_THE_OPERATOR)),
+        "healthd-postgresql.yaml": joined(_without(replicas, OF_THE_OPERATOR)),
+        "monitoring.yaml": joined({name: alone[name] for name in OF_THE_OPERATOR}),
+    }
+
+
+def _without(files: dict[str, str], names: Collection[str]) -> dict[str, str]:
+    return {name: text for name, text in files.items() if name not in names}
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from healthd.core.model import Account, Cause, Lifetime, Observation, Policy, Resolution, Signal, Source, State
 
@@ -205,39 +206,36 @@ def advance(account: Account, observation: Observation, policy: Policy, now: dat
     """
     if _stale(account, observation, now):
         return Advance(account, observation.signal, fenced=True)
-    if observation.paused is not None and observation.paused != account.paused:
-        account = replace(account, paused=observation.paused)
     signal = weigh(account, observation, policy, now)
     step = TABLE[account.state, signal]
     changed = step.state is not account.state
-    after = replace(
-        account,
-        state=step.state,
+    after: dict[str, Any] = {
+        "state": step.state,
+        "paused": account.paused if observation.paused is None else observation.paused,
         # Posts fail often, and say nothing of the account that a reading of the same moment could contradict.
-        as_of=account.as_of if signal is Signal.POST_FAILED and not changed else _newer(account.as_of, observation.at),
-        changed_at=now if changed else account.changed_at,
-        error_since=None if step.state is State.REMOVED else _error_since(account, signal, now),
-    )
+        "as_of": (
+            account.as_of if signal is Signal.POST_FAILED and not changed else _newer(account.as_of, observation.at)
+        ),
+        "changed_at": now if changed else account.changed_at,
+        "error_since": None if step.state is State.REMOVED else _error_since(account, signal, now),
+    }
     if observation.validity_days is not None:
-        after = _with_validity(after, account, observation.validity_days)
+        after |= _validity(account, observation.validity_days)
     elif signal is Signal.CONNECTED:
-        after = replace(after, validity_days=None)  # a person acted: what rises from here is not the provider's doing
+        after["validity_days"] = None  # a person acted: what rises from here is not the provider's doing
     if changed:
         suspected = step.state is State.SUSPECT
-        after = replace(
-            after,
-            suspicion=SUSPICIONS.get(signal) if suspected else None,
-            confirm_by=now + policy.confirm_timeout if suspected else None,
-        )
+        after["suspicion"] = SUSPICIONS.get(signal) if suspected else None
+        after["confirm_by"] = now + policy.confirm_timeout if suspected else None
     elif _on_a_posts_word(account) and signal in SUSPICIONS:
-        after = replace(after, suspicion=SUSPICIONS[signal], confirm_by=now + policy.confirm_timeout)
+        after |= {"suspicion": SUSPICIONS[signal], "confirm_by": now + policy.confirm_timeout}
     effects = tuple(
         replace(effect, cause=account.suspicion or Cause.TOKEN)
         if isinstance(effect, OpenIncident) and effect.cause is None
         else effect
         for effect in step.effects
     )
-    return Advance(after, signal, effects)
+    return Advance(replace(account, **after), signal, effects)
 
 
 def _stale(account: Account, observation: Observation, now: datetime) -> bool:
@@ -295,7 +293,7 @@ def _error_since(account: Account, signal: Signal, now: datetime) -> datetime | 
     return None if signal in READINGS else account.error_since
 
 
-def _with_validity(after: Account, before: Account, seen: int) -> Account:
+def _validity(before: Account, seen: int) -> dict[str, int | None]:
     """Notes a reading's ``validity_days``, and what it shows of how the provider refreshes this grant.
 
     A rise while the account was fine is the provider refreshing by itself; a rise after a repair is the person's act.
@@ -303,7 +301,7 @@ def _with_validity(after: Account, before: Account, seen: int) -> Account:
     floor = before.refresh_floor
     if before.validity_days is not None and seen > before.validity_days and before.state in FINE:
         floor = before.validity_days if floor is None else min(floor, before.validity_days)
-    return replace(after, validity_days=seen, refresh_floor=floor)
+    return {"validity_days": seen, "refresh_floor": floor}
 
 
 def _newer(known: datetime | None, seen: datetime | None) -> datetime | None:

@@ -19,6 +19,7 @@ _INVISIBLE = re.compile(
     "\ud800-\udfff\ufffe\uffff]+"
 )
 _SPACES = re.compile(r"\s+")
+_TO_MEND = re.compile(r"^ |  | $|=\?")
 
 
 def clean(text: str, limit: int = NAME_LIMIT) -> str:
@@ -27,6 +28,8 @@ def clean(text: str, limit: int = NAME_LIMIT) -> str:
     ``=?`` is broken up, because Python before 3.11.10 and 3.12.5 turns an encoded word inside a display name into real
     header lines (CVE-2024-6923). Idempotent.
     """
+    if len(text) <= limit and text.isascii() and text.isprintable() and not _TO_MEND.search(text):
+        return text  # as nearly all are; these come by the million
     text = _INVISIBLE.sub(" ", unicodedata.normalize("NFC", text[: limit * 8]))
     text = _SPACES.sub(" ", text).strip().replace("=?", "= ?")
     if len(text) <= limit:

@@ -6,7 +6,7 @@ the account asked for is a ``ProviderError``, and those change no account's stat
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +15,7 @@ from typing import ClassVar, Literal, Protocol
 
 from pydantic import SecretStr
 
-from healthd.core.model import Lane, Listed, Observation, Profile
+from healthd.core.model import Lane, Listed, Observation, Profile, Signal
 from healthd.core.post_failures import PostFailure
 
 
@@ -132,19 +132,46 @@ class UnparsedWebhook(Exception):
     """An authentic webhook that cannot be read. It is kept and counted, and nothing follows from it."""
 
 
+IsNews = Callable[[str, Signal, int | None, bool | None], bool]
+"""Whether an account's reading (ref, signal, days of validity, whether it is paused) says what is not known already."""
+
+IsListedAnew = Callable[[str, str, str | None], bool]
+"""Whether an entry of the list (ref, name, username) is one that is not on record so."""
+
+
+def everything_is_news(*_: object) -> bool:
+    """The comparison with nothing."""
+    return True
+
+
+async def with_nothing() -> Callable[..., bool]:
+    """What those compare with who want to have everything."""
+    return everything_is_news
+
+
 @dataclass(frozen=True, slots=True)
 class BulkHealth:
     """Everything at once.
 
-    ``observations`` are the rows that say one clear thing. ``unclear`` are refs of rows that contradict themselves or
-    use words we do not know: each is to be asked for by itself. ``bad_rows`` could not be read at all.
+    ``observations`` are the rows that say one clear thing, as far as they are news; they are made anew whenever they
+    are gone through. ``unclear`` are refs of rows that contradict themselves or use words we do not know: each is to be
+    asked for by itself. ``bad_rows`` could not be read at all. ``shown`` are the refs of all that could.
     """
 
-    observations: list[Observation]
+    observations: Iterable[Observation]
     unclear: list[str]
     bad_rows: int
     at: datetime
     asked_at: datetime
+    shown: Set[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The list of accounts: ``entries`` as far as they are listed anew or otherwise, ``shown`` the refs of all."""
+
+    entries: Iterable[Listed]
+    shown: Set[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,11 +273,17 @@ class Provider(Protocol):
     def parse(self, body: bytes, received_at: datetime) -> Event:
         """Reads a verified body. Raises ``UnparsedWebhook``."""
 
-    async def list_accounts(self, profile: str | None, lane: Lane) -> list[Listed]: ...
+    async def list_accounts(
+        self, profile: str | None, lane: Lane, compare: Callable[[], Awaitable[IsListedAnew]] = with_nothing
+    ) -> Inventory:
+        """``compare`` is asked, once the question is on its way, what is worth keeping of the answer."""
 
     async def health(self, ref: str, profile: str | None, lane: Lane) -> Observation: ...
 
-    async def health_all(self, profile: str | None) -> BulkHealth: ...
+    async def health_all(
+        self, profile: str | None, compare: Callable[[], Awaitable[IsNews]] = with_nothing
+    ) -> BulkHealth:
+        """``compare`` is asked, once the question is on its way, what is worth keeping of the answer."""
 
     async def mint(self, ref: str, profile: str | None) -> str:
         """A fresh single-use link that repairs the account: https, on an allowed host (else ``ForbiddenLink``)."""

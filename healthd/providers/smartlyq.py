@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import hashlib
 import hmac
 import itertools
 import random
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,6 +31,9 @@ from healthd.providers.base import (
     Conflict,
     Event,
     ForbiddenLink,
+    Inventory,
+    IsListedAnew,
+    IsNews,
     MissingScope,
     NotFound,
     PaymentRequired,
@@ -42,12 +44,16 @@ from healthd.providers.base import (
     UnparsedWebhook,
     Unprocessable,
     WebhookRefused,
+    everything_is_news,
+    with_nothing,
 )
 from healthd.providers.fields import REF
 from healthd.providers.fields import read_ref as _ref
 from healthd.providers.fields import read_text as _text
 from healthd.providers.fields import read_time as _time
+from healthd.providers.long_lists import LongList, Packed, read_json
 from healthd.providers.subscriptions import WebhookCalls
+from healthd.providers.wire import Wire
 
 OAUTH_HOSTS: Mapping[str, tuple[str, ...]] = {
     "facebook": ("www.facebook.com", "m.facebook.com"),
@@ -75,10 +81,10 @@ OLDEST_EVENT = timedelta(days=91)
 SMALL_ANSWER = 8 * 1024 * 1024
 BULK_ANSWER = 400 * 1024 * 1024
 """Decoded bytes that an answer may have: a bulk row takes about 200, and a million of them must fit."""
+SLOWEST = 1024 * 1024
+"""Bytes a second: a long answer has as much more time as it needs at this speed."""
 OFF_LOOP = 64 * 1024
 """An answer larger than this is parsed in a thread."""
-PIECE = 64 * 1024
-"""Bytes of a long answer that are parsed at a time."""
 MOST_SIGNATURES = 16
 BAD_ROWS_ALLOWED = 0.05
 LONGEST_VALIDITY = 36_500
@@ -93,16 +99,6 @@ _PLATFORM = re.compile(r"[a-z0-9_-]{1,40}", re.ASCII)
 _HTTPS_LINK = re.compile(r"https://([A-Za-z0-9.-]{1,253})(?:[/?#][\x21\x22-\x5b\x5d-\x7e]*)?")
 _LOOPBACK_LINK = re.compile(r"http://((?:127\.0\.0\.1|localhost):[0-9]{1,5})(?:[/?#][\x21\x22-\x5b\x5d-\x7e]*)?")
 _LONGEST_LINK = 2048
-_LONG_LIST = re.compile(rb'"(data|accounts)"[ \t\r\n]*:[ \t\r\n]*\[')
-_ROW = re.compile(rb"\}[ \t\r\n]*,(?=[ \t\r\n]*\{)")
-_LAST_ROW = re.compile(rb"\}[ \t\r\n]*\]")
-_GUESSES = 8
-# Pairs and other escapes are matched first, so that only what stands alone is left for ``half``.
-_ESCAPE = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
-    re.DOTALL,
-)
 
 EVENT_SIGNALS = {
     "account.token_expired": Signal.TOKEN_EXPIRED,
@@ -133,17 +129,13 @@ def _quiet(_: str, __: str, ___: float) -> None:
     """For those who do not measure."""
 
 
-@functools.cache
-def _authorities() -> ssl.SSLContext:
-    """Whom TLS trusts, the same for all workspaces: to read them all takes 50 ms and nearly a megabyte each time."""
-    return httpx2.create_ssl_context(trust_env=False)
-
-
 @dataclass(frozen=True, slots=True)
 class _Answer:
+    """``said`` is ``None`` where the body is no JSON."""
+
     status: int
     headers: httpx2.Headers
-    body: bytes
+    said: Any
     asked_at: datetime
 
 
@@ -184,10 +176,8 @@ class SmartlyQ(WebhookCalls):
         async with httpx2.AsyncClient(
             headers={"authorization": f"Bearer {self._api_key}", "user-agent": "healthd", "accept": "application/json"},
             follow_redirects=False,
-            timeout=self._timeout,
-            limits=httpx2.Limits(max_connections=64, max_keepalive_connections=64, keepalive_expiry=60),
             trust_env=False,
-            verify=_authorities(),
+            transport=Wire(),
         ) as client:
             self._client = client
             try:
@@ -221,12 +211,10 @@ class SmartlyQ(WebhookCalls):
     def event_id(self, body: bytes) -> str:
         """The id by which a repeated delivery is recognised; a digest of the body where it carries none."""
         try:
-            claimed = orjson.loads(body)["id"]
-        except (orjson.JSONDecodeError, TypeError, KeyError, IndexError):
-            claimed = None
-        if isinstance(claimed, str) and _EVENT_ID.fullmatch(claimed):
-            return claimed
-        return f"sha256:{hashlib.sha256(body).hexdigest()}"
+            envelope = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            envelope = None
+        return _event_id(envelope, body)
 
     def parse(self, body: bytes, received_at: datetime) -> Event:
         """Reads a verified body. Raises ``UnparsedWebhook``."""
@@ -236,7 +224,7 @@ class SmartlyQ(WebhookCalls):
             raise UnparsedWebhook("the body is not JSON") from None
         if not isinstance(envelope, dict) or not isinstance(envelope.get("event"), str):
             raise UnparsedWebhook("the envelope names no event")
-        event_id, name = self.event_id(body), envelope["event"]
+        event_id, name = _event_id(envelope, body), envelope["event"]
         signal, data = EVENT_SIGNALS.get(name), envelope.get("data")
         if name in POST_EVENTS and isinstance(data, dict):
             failures = _post_failures(data, _event_time(envelope.get("created_at"), received_at))
@@ -265,20 +253,27 @@ class SmartlyQ(WebhookCalls):
         data, _, _ = await self._get("/me", "me", Lane.CLICK)
         return _text(data.get("name")) or "unnamed" if isinstance(data, dict) else "unnamed"
 
-    async def list_accounts(self, profile: str | None, lane: Lane) -> list[Listed]:
+    async def list_accounts(
+        self, profile: str | None, lane: Lane, compare: Callable[[], Awaitable[IsListedAnew]] = with_nothing
+    ) -> Inventory:
         """Every account of the workspace, or of one profile. Raises ``BadAnswer`` when rows cannot be read: a list
         with holes would look like removals.
         """
-        data, meta, _ = await self._get("/social/accounts", "list", lane, profile, most=BULK_ANSWER)
+        rows = _Entries(everything_is_news)
+
+        async def begin() -> LongList:
+            nonlocal rows
+            rows = _Entries(await compare())
+            return LongList(("data",), rows.take)
+
+        data, meta, _ = await self._get("/social/accounts", "list", lane, profile, most=BULK_ANSWER, begin=begin)
         request_id = _text(meta.get("request_id"))
         if not isinstance(data, list):
             raise BadAnswer("the list of accounts is no list", request_id=request_id)
-        listed = await asyncio.to_thread(lambda: [_listed(row) for row in data])
-        good = [entry for entry in listed if entry is not None]
-        if len(good) != len(listed):
-            unread = f"{len(listed) - len(good)} of {len(listed)} rows of the list cannot be read"
+        if rows.unread:
+            unread = f"{rows.unread} of {rows.total} rows of the list cannot be read"
             raise BadAnswer(unread, request_id=request_id)
-        return good
+        return Inventory(rows, rows.refs)
 
     async def health(self, ref: str, profile: str | None, lane: Lane) -> Observation:
         """One account's reading. Raises ``BadAnswer`` for what cannot be believed: that is *cannot know*."""
@@ -294,14 +289,31 @@ class SmartlyQ(WebhookCalls):
             )
         return observation
 
-    async def health_all(self, profile: str | None) -> BulkHealth:
+    async def health_all(
+        self, profile: str | None, compare: Callable[[], Awaitable[IsNews]] = with_nothing
+    ) -> BulkHealth:
         """Every account's reading in one request. Rows that say no one clear thing are named, not believed."""
-        data, meta, asked_at = await self._get("/social/accounts/health", "bulk", Lane.BULK, profile, most=BULK_ANSWER)
-        rows = data.get("accounts") if isinstance(data, dict) else None
-        if not isinstance(rows, list):
-            raise BadAnswer("the bulk answer holds no accounts", request_id=_text(meta.get("request_id")))
+        rows = _Rows(everything_is_news)
+
+        async def begin() -> LongList:
+            nonlocal rows
+            rows = _Rows(await compare())
+            return LongList(("data", "accounts"), rows.take)
+
+        data, meta, asked_at = await self._get(
+            "/social/accounts/health", "bulk", Lane.BULK, profile, most=BULK_ANSWER, begin=begin
+        )
+        request_id = _text(meta.get("request_id"))
+        found = data.get("accounts") if isinstance(data, dict) else None
+        if not isinstance(found, list):
+            raise BadAnswer("the bulk answer holds no accounts", request_id=request_id)
+        if not rows.total:
+            await asyncio.to_thread(rows.take, found)  # without the envelope, and so not where it was looked for
+        if rows.bad > BAD_ROWS_ALLOWED * rows.total:
+            raise BadAnswer(f"{rows.bad} of {rows.total} rows cannot be read", request_id=request_id)
         at = _reading_time(meta, asked_at)
-        return await asyncio.to_thread(_bulk, rows, at, asked_at, _text(meta.get("request_id")))
+        readings = _Readings(rows, at, asked_at, request_id)
+        return BulkHealth(readings, list(rows.unclear), rows.bad, at, asked_at, rows.seen)
 
     async def mint(self, ref: str, profile: str | None) -> str:
         """A fresh single-use link. Never retried by itself: each call kills the link of the one before."""
@@ -353,13 +365,14 @@ class SmartlyQ(WebhookCalls):
         *,
         most: int = SMALL_ANSWER,
         tries: int = TRIES,
+        begin: Callable[[], Awaitable[LongList]] | None = None,
     ) -> tuple[Any, dict[str, Any], datetime]:
         """The answer's ``data`` and ``meta``, and when it was asked for. Only what the API could not answer at all is
-        asked again.
+        asked again. ``begin`` is asked for what reads a good answer while it arrives.
         """
         for attempt in range(1, tries + 1):
             try:
-                return await self._call("GET", path, endpoint, lane, profile, most=most)
+                return await self._call("GET", path, endpoint, lane, profile, most=most, begin=begin)
             except Unavailable:
                 if attempt == tries:
                     raise
@@ -397,6 +410,7 @@ class SmartlyQ(WebhookCalls):
         most: int = SMALL_ANSWER,
         content: bytes = b"",
         headers: Mapping[str, str] = MappingProxyType({}),
+        begin: Callable[[], Awaitable[LongList]] | None = None,
     ) -> tuple[Any, dict[str, Any], datetime]:
         """One call, in its turn and within the time allowed. Raises one of the ``ProviderError`` kinds."""
         await self._allowance.take(lane)
@@ -405,9 +419,9 @@ class SmartlyQ(WebhookCalls):
         outcome = "cancelled"
         try:
             with tracing.span("provider.call", workspace=self.workspace, kind=endpoint):
-                answer = await self._exchange(method, path, profile, most, content, headers)
+                answer = await self._exchange(method, path, profile, most, content, headers, begin)
             self._learn(answer)
-            result = await _understand(answer)
+            result = _understand(answer)
             outcome = "ok"
         except ProviderError as error:
             outcome = error.kind
@@ -419,11 +433,16 @@ class SmartlyQ(WebhookCalls):
         return *result, answer.asked_at
 
     async def _exchange(
-        self, method: str, path: str, profile: str | None, most: int, content: bytes, more: Mapping[str, str]
+        self,
+        method: str,
+        path: str,
+        profile: str | None,
+        most: int,
+        content: bytes,
+        more: Mapping[str, str],
+        begin: Callable[[], Awaitable[LongList]] | None,
     ) -> _Answer:
-        """The bytes of an answer. The client's own time-outs are per read, so a dripping peer never meets them: the
-        deadline here is for the whole exchange.
-        """
+        """An answer. The deadline is for the whole exchange: a dripping peer would never meet one for each read."""
         if self._client is None:
             raise RuntimeError("the provider's session is not open")
         asked_at = self._now()
@@ -432,13 +451,16 @@ class SmartlyQ(WebhookCalls):
             headers["content-type"] = "application/json"
         try:
             async with (
-                asyncio.timeout(self._timeout),
+                asyncio.timeout(self._timeout) as deadline,
                 self._client.stream(
                     method, self._base_url + path, headers=headers, content=content or None
                 ) as response,
             ):
-                body = await _limited(response, most)
-                return _Answer(response.status_code, response.headers, body, asked_at)
+                if begin is not None and response.is_success:
+                    said = await _long(response, await begin(), most, deadline)
+                else:
+                    said = await _json(await _limited(response, most))
+                return _Answer(response.status_code, response.headers, said, asked_at)
         except TimeoutError:
             raise Unavailable(f"no whole answer within {self._timeout:g} s") from None
         except httpx2.DecodingError:
@@ -446,8 +468,6 @@ class SmartlyQ(WebhookCalls):
         except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, OSError) as error:
             # Messages of the client may quote the address; its kind of error says enough.
             raise Unavailable(f"no answer: {type(error).__name__}") from None
-        except ExceptionGroup as group:
-            raise Unavailable(f"no answer: {type(group.exceptions[0]).__name__}") from None
 
     def _learn(self, answer: _Answer) -> None:
         limit, remaining, reset = (
@@ -506,14 +526,34 @@ async def _limited(response: httpx2.Response, most: int) -> bytes:
     return b"".join(chunks)
 
 
-async def _understand(answer: _Answer) -> tuple[Any, dict[str, Any]]:
+async def _long(response: httpx2.Response, rows: LongList, most: int, deadline: asyncio.Timeout) -> Any:
+    """What a long answer says besides its rows, which are taken while it arrives."""
+    size, ends = 0, deadline.when() or 0.0
+    async for chunk in response.aiter_bytes():
+        size += len(chunk)
+        if size > most:
+            raise BadAnswer(f"the answer is larger than {most} bytes")
+        deadline.reschedule(ends + size / SLOWEST)
+        if rows.add(chunk):
+            await asyncio.to_thread(rows.read)
+    try:
+        return await asyncio.to_thread(rows.end)
+    except ValueError:
+        return None
+
+
+async def _json(body: bytes) -> Any:
+    try:
+        return await asyncio.to_thread(read_json, body) if len(body) > OFF_LOOP else read_json(body)
+    except ValueError:
+        return None
+
+
+def _understand(answer: _Answer) -> tuple[Any, dict[str, Any]]:
     """``data`` and ``meta`` of a good answer; the typed error for any other."""
     if 300 <= answer.status < 400:
         raise Unavailable(f"a redirect (HTTP {answer.status}), which is not followed with the key")
-    try:
-        envelope = await _json(answer.body)
-    except ValueError:
-        envelope = None
+    envelope = answer.said
     meta = envelope.get("meta") if isinstance(envelope, dict) else None
     meta = meta if isinstance(meta, dict) else {}
     refused = isinstance(envelope, dict) and envelope.get("success") is False
@@ -525,68 +565,6 @@ async def _understand(answer: _Answer) -> tuple[Any, dict[str, Any]]:
         )
     # Some endpoints answer without the envelope; what they hold is then the whole object.
     return (envelope.get("data"), meta) if "success" in envelope else (envelope, meta)
-
-
-async def _json(body: bytes) -> Any:
-    if len(body) > OFF_LOOP:
-        return await asyncio.to_thread(_read_json, body, _in_pieces)
-    return _read_json(body, orjson.loads)
-
-
-def _read_json(body: bytes, read: Callable[[bytes], Any]) -> Any:
-    """What the body says. Half a character in one account's name must not hide all the others' health."""
-    try:
-        return read(body)
-    except orjson.JSONDecodeError:
-        mended = _ESCAPE.sub(_whole_character, body)
-        if mended == body:
-            raise
-        return read(mended)
-
-
-def _whole_character(escape: re.Match[bytes]) -> bytes:
-    return rb"\ufffd" if escape["half"] else escape[0]
-
-
-def _in_pieces(body: bytes, size: int = PIECE) -> Any:
-    """What ``orjson.loads`` makes of the body, but the rows of a long list are read some at a time: the interpreter's
-    lock is held for as long as one reading takes, and webhooks wait for it in another thread.
-
-    Wherever the text is not as it was guessed to be, it is read as one.
-    """
-    opened = _LONG_LIST.search(body)
-    if opened is None:
-        return orjson.loads(body)
-    rows: list[Any] = []
-    start, last = opened.end(), False
-    while not last:
-        piece = _piece(body, start, size)
-        if piece is None:
-            return orjson.loads(body)
-        read, start, last = piece
-        rows += read
-    rest = orjson.loads(body[: opened.end()] + b"0" + body[start - 1 :])
-    name = opened[1].decode()
-    for holder in (rest, rest.get("data")) if isinstance(rest, dict) else ():
-        if isinstance(holder, dict) and holder.get(name) == [0]:
-            holder[name] = rows
-            return rest
-    return orjson.loads(body)
-
-
-def _piece(body: bytes, start: int, size: int) -> tuple[list[Any], int, bool] | None:
-    """Some rows, where the next ones begin, and whether these were the last. A guess is safe to try: text that is cut
-    inside a row or inside a string is no JSON.
-    """
-    more = len(body) - start > 2 * size
-    guesses = _ROW.finditer(body, start + size) if more else reversed(list(_LAST_ROW.finditer(body, start)))
-    for cut in itertools.islice(guesses, _GUESSES):
-        try:
-            rows = orjson.loads(b"[%b]" % body[start : cut.start() + 1])
-        except orjson.JSONDecodeError:
-            continue
-        return rows, cut.end(), not more
-    return None
 
 
 _BY_STATUS: Mapping[int, type[ProviderError]] = {
@@ -650,46 +628,93 @@ def _whole(text: str | None) -> int | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) <= 15 else None
 
 
-def _bulk(rows: list[Any], at: datetime, asked_at: datetime, request_id: str | None) -> BulkHealth:
-    observations: dict[str, Observation] = {}
-    unclear: dict[str, None] = {}
-    bad_rows = 0
-    for row in rows:
-        ref = _ref(row.get("id")) if isinstance(row, dict) else None
-        if ref is None:
-            bad_rows += 1
-            continue
-        seen = _reading(row, Source.BULK, at, asked_at, request_id)
-        if seen is None or ref in observations or ref in unclear:
-            observations.pop(ref, None)
-            unclear[ref] = None
-        else:
-            observations[ref] = seen
-    if bad_rows > BAD_ROWS_ALLOWED * len(rows):
-        raise BadAnswer(f"{bad_rows} of {len(rows)} rows cannot be read", request_id=request_id)
-    return BulkHealth(list(observations.values()), list(unclear), bad_rows, at, asked_at)
+class _Rows:
+    """The rows of a bulk answer, judged while it arrives: only what is news is kept."""
+
+    def __init__(self, is_news: IsNews) -> None:
+        self._is_news = is_news
+        self.news = Packed()
+        self.seen: set[str] = set()
+        self.unclear: dict[str, None] = {}
+        self.total = self.bad = 0
+
+    def take(self, rows: list[Any]) -> None:
+        self.total += len(rows)
+        seen, news = self.seen, []
+        for row in rows:
+            ref = _ref(row.get("id")) if isinstance(row, dict) else None
+            if ref is None:
+                self.bad += 1
+                continue
+            said = _said(row)
+            if said is None or ref in seen:
+                self.unclear[ref] = None
+            elif self._is_news(ref, *said):
+                news.append((ref, *said, _platform(row.get("platform")), _text(row.get("account_name"))))
+            seen.add(ref)
+        self.news.add(news)
+
+
+@dataclass(frozen=True, slots=True)
+class _Readings:
+    """What was kept of a bulk answer, as observations, made when they are asked for."""
+
+    rows: _Rows
+    at: datetime
+    asked_at: datetime
+    request_id: str | None
+
+    def __iter__(self) -> Iterator[Observation]:
+        for ref, signal, days, paused, platform, name in self.rows.news:
+            if ref not in self.rows.unclear:
+                yield Observation(
+                    ref=ref,
+                    signal=Signal(signal),
+                    source=Source.BULK,
+                    at=self.at,
+                    asked_at=self.asked_at,
+                    validity_days=days,
+                    paused=paused,
+                    platform=platform,
+                    name=name,
+                    request_id=self.request_id,
+                )
+
+
+def _said(row: dict[str, Any]) -> tuple[Signal, int | None, bool | None] | None:
+    """Signal, validity in days and whether it is paused, as a row says them; ``None`` where it says nothing that can be
+    believed.
+    """
+    status, expired = row.get("status"), row.get("token_expired")
+    if not isinstance(status, str) or (expired is not None and not isinstance(expired, bool)):
+        return None
+    signal = READING_SIGNALS.get((status, expired))
+    if signal is None:
+        return None
+    days, active = row.get("validity_days"), row.get("is_active")
+    return (
+        signal,
+        days if type(days) is int and 0 <= days <= LONGEST_VALIDITY else None,
+        not active if isinstance(active, bool) else None,
+    )
 
 
 def _reading(
     row: dict[str, Any], source: Source, at: datetime, asked_at: datetime, request_id: str | None
 ) -> Observation | None:
     """What a row says, or ``None`` where it says nothing that can be believed."""
-    status, expired, days, active = (
-        row.get(name) for name in ("status", "token_expired", "validity_days", "is_active")
-    )
-    if not isinstance(status, str) or (expired is not None and not isinstance(expired, bool)):
+    said = _said(row)
+    if said is None:
         return None
-    signal = READING_SIGNALS.get((status, expired))
-    if signal is None:
-        return None
+    signal, days, paused = said
     return Observation(
         ref=str(row["id"]),
         signal=signal,
         source=source,
         at=at,
         asked_at=asked_at,
-        validity_days=days if type(days) is int and 0 <= days <= LONGEST_VALIDITY else None,
-        paused=not active if isinstance(active, bool) else None,
+        validity_days=days,
+        paused=paused,
         platform=_platform(row.get("platform")),
         name=_text(row.get("account_name")),
         request_id=request_id,
@@ -720,13 +745,32 @@ def _post_failures(data: dict[str, Any], at: datetime) -> tuple[PostFailure, ...
     return tuple(found.values())
 
 
-def _listed(row: Any) -> Listed | None:
-    if not isinstance(row, dict):
-        return None
-    ref, platform = _ref(row.get("id")), _platform(row.get("platform"))
-    if ref is None or platform is None:
-        return None
-    return Listed(ref, platform, _text(row.get("name")) or ref, _text(row.get("account_username")))
+class _Entries:
+    """The rows of a list of accounts, read while it arrives: only what is listed anew or otherwise is kept."""
+
+    def __init__(self, is_anew: IsListedAnew) -> None:
+        self._is_anew = is_anew
+        self._kept = Packed()
+        self.refs: set[str] = set()
+        self.total = self.unread = 0
+
+    def take(self, rows: list[Any]) -> None:
+        self.total += len(rows)
+        kept = []
+        for row in rows:
+            ref = _ref(row.get("id")) if isinstance(row, dict) else None
+            platform = _platform(row.get("platform")) if ref else None
+            if ref is None or platform is None:
+                self.unread += 1
+                continue
+            name, username = _text(row.get("name")) or ref, _text(row.get("account_username"))
+            if self._is_anew(ref, name, username):
+                kept.append((ref, platform, name, username))
+            self.refs.add(ref)
+        self._kept.add(kept)
+
+    def __iter__(self) -> Iterator[Listed]:
+        return (Listed(*entry) for entry in self._kept)
 
 
 def _profile(row: Any) -> Profile | None:
@@ -755,6 +799,13 @@ def _platform(value: object) -> str | None:
 def _word(value: object) -> str | None:
     """A code or a scope: something that may stand in an error's message."""
     return value if isinstance(value, str) and _WORD.fullmatch(value) else None
+
+
+def _event_id(envelope: object, body: bytes) -> str:
+    claimed = envelope.get("id") if isinstance(envelope, dict) else None
+    if isinstance(claimed, str) and _EVENT_ID.fullmatch(claimed):
+        return claimed
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
 
 
 def _event_time(value: object, received_at: datetime) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -27,8 +28,9 @@ OF_ACCOUNTS = (
 
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
-    """``accounts`` are spread over all platforms, in each of the ``workspaces``. ``webhook_url`` is registered for
-    every workspace with ``webhook_secret``; ``{workspace}`` in it is replaced. Port 0 takes any that is free.
+    """``accounts`` are spread over all platforms, in each of the ``workspaces``, and over so many ``profiles``, where
+    that is not 0. ``webhook_url`` is registered for every workspace with ``webhook_secret``; ``{workspace}`` in it is
+    replaced. Port 0 takes any that is free.
     """
 
     host: str = "127.0.0.1"
@@ -36,6 +38,7 @@ class SandboxOptions:
     public_url: str | None = None
     workspaces: tuple[str, ...] = ("sandbox",)
     accounts: int = 32
+    profiles: int = 0
     webhook_url: str | None = None
     webhook_secret: str | None = None
     time_scale: float = 1.0
@@ -72,7 +75,7 @@ class Sandbox:
         for name in options.workspaces:
             workspace = self.world.add_workspace(name)
             workspace.limit = options.rate_limit
-            self.world.fill(name, options.accounts)
+            self.world.fill(name, options.accounts, options.profiles)
             if options.webhook_url:
                 url = options.webhook_url.replace("{workspace}", name)
                 self.sender.register(name, url, OF_ACCOUNTS, options.webhook_secret)
@@ -121,7 +124,10 @@ def server_for(sandbox: Sandbox) -> Server:
 
 def serve(options: SandboxOptions, announce: Callable[[Sandbox], None]) -> None:
     """Runs a sandbox until it is interrupted."""
+    gc.disable()  # a million accounts are looked through at each collection, and none of them is garbage
     sandbox = Sandbox(options)
+    gc.freeze()
+    gc.enable()
 
     async def run() -> None:
         server = server_for(sandbox)

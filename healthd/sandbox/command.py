@@ -19,6 +19,9 @@ def sandbox(
     ),
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any that is free.")] = 8090,
     accounts: Annotated[int, typer.Option(min=0, help="Accounts in each workspace, over all platforms.")] = 32,
+    profiles: Annotated[
+        int, typer.Option(min=0, help="Profiles in each workspace that its accounts are spread over; 0: none.")
+    ] = 0,
     workspace: Annotated[
         list[str] | None, typer.Option(help="A workspace's name; its key is sqk_test_NAME. Repeat for more.")
     ] = None,
@@ -43,6 +46,7 @@ def sandbox(
         public_url=public_url,
         workspaces=tuple(workspace or ("sandbox",)),
         accounts=accounts,
+        profiles=profiles,
         webhook_url=webhook,
         webhook_secret=webhook_secret,
         time_scale=time_scale,

@@ -36,6 +36,9 @@ LINK_LIFE = timedelta(minutes=15)
 EXPIRING_WITHIN = 7
 _BRANDS = ("Acme", "Northwind", "Blue Harbour", "Café Lumen", "Tall Pines", "Orbit", "Maple & Co", "Sundial")
 _KINDS = ("Shop", "Studio", "News", "Support", "Kitchen", "Travel", "Careers", "Events")
+_INVENTED = tuple(f"{_BRANDS[number % 8]} {_KINDS[number // 8]}" for number in range(64))
+"""Names for accounts that were given none; a million share them."""
+_HANDLES = tuple(name.split(maxsplit=1)[0].lower() for name in _INVENTED)
 
 
 @dataclass(slots=True)
@@ -171,13 +174,12 @@ class World:
     ) -> Account:
         number = self._next_account
         self._next_account += 1
-        invented = f"{_BRANDS[number % 8]} {_KINDS[number // 8 % 8]}"
         account = Account(
             number,
             workspace,
             platform,
-            name or invented,
-            username or f"{invented.split(maxsplit=1)[0].lower()}{number}",
+            name or _INVENTED[number % 64],
+            username or f"{_HANDLES[number % 64]}{number}",
             VALIDITY.get(platform, 0),
             profile,
             connected_at=int(self.now().timestamp()),
@@ -186,10 +188,13 @@ class World:
         self.workspaces[workspace].accounts[number] = account
         return account
 
-    def fill(self, workspace: str, count: int) -> None:
-        """So many accounts, over all platforms in turn."""
+    def fill(self, workspace: str, count: int, profiles: int = 0) -> None:
+        """So many accounts, over all platforms in turn; in so many new profiles, or in the workspace itself."""
+        made = [self.add_profile(workspace, f"Customer {number}", f"customer-{number}") for number in range(profiles)]
+        homes: list[int | None] = [profile.id for profile in made] or [None]
         for number in range(count):
-            self.add_account(workspace, PLATFORMS[number % len(PLATFORMS)])
+            home = homes[number * len(homes) // count]
+            self.add_account(workspace, PLATFORMS[number % len(PLATFORMS)], profile=home)
 
     def remove_account(self, account: Account) -> None:
         del self.accounts[account.id]

@@ -206,11 +206,5 @@ def audit_of(connection: Connection, after_id: int | None, limit: int, account_i
     ]
 
 
-def prune(connection: Connection, now: datetime, keep_audit_since: datetime) -> None:
-    """Forgets the sessions that are over, and the oldest of what was done."""
-    connection.execute(delete(sessions).where(sessions.c.expires_at <= now))
-    connection.execute(delete(audit).where(audit.c.at < keep_audit_since))
-
-
 def _token(row: Row[tuple[object, ...]]) -> AccessToken:
     return AccessToken(row.id, row.name, Role(row.role), row.created_at, row.created_by, row.expires_at, row.used_at)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import islice
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Select, and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, Update, and_, bindparam, case, func, or_, select, update
 
 from healthd.core.model import BROKEN, Account, Cause, Lane, State, login_family
-from healthd.store.schema import account_counts, accounts
+from healthd.store.many import insert_many, read_many
+from healthd.store.schema import EPOCH, account_counts, accounts
 from healthd.store.words import upsert
 
 T = TypeVar("T")
@@ -142,26 +143,34 @@ def listing(
     return [_stored(row) for row in connection.execute(query)]
 
 
-_CHANGING = tuple(name for name in _MACHINE if name not in {"workspace", "ref"})
-_KEPT = tuple(name for name in _BESIDE if name not in {"id", "first_seen_at"})
-_of_machine, _of_kept = attrgetter(*_CHANGING), attrgetter(*_KEPT)
-_UPDATE = (
-    update(accounts)
-    .where(accounts.c.id == bindparam("row_id"))
-    .values({name: bindparam(name) for name in (*_CHANGING, *_KEPT)})
-)
-_INSERT = insert(accounts)
+_COLUMNS = (*_MACHINE, *_BESIDE)
+_of_machine, _of_beside = attrgetter(*_MACHINE), attrgetter(*_BESIDE)
 
 
-def _values(stored: StoredAccount) -> dict[str, Any]:
-    return dict(zip((*_CHANGING, *_KEPT), (*_of_machine(stored.account), *_of_kept(stored)), strict=True))
+def _values(stored: StoredAccount) -> tuple[Any, ...]:
+    """In the order of ``_COLUMNS``."""
+    return (*_of_machine(stored.account), *_of_beside(stored))
+
+
+@cache
+def _update_of(columns: tuple[str, ...]) -> Update:
+    values = {name: bindparam(f"new_{name}", type_=accounts.c[name].type) for name in columns}
+    return update(accounts).where(accounts.c.id == bindparam("row_id")).values(values)
 
 
 def write(connection: Connection, changed: Sequence[tuple[StoredAccount, StoredAccount]]) -> None:
-    """Writes accounts as (before, after) pairs, and keeps the counts true in the same transaction."""
-    if not changed:
-        return
-    connection.execute(_UPDATE, [{"row_id": after.id, **_values(after)} for _, after in changed])
+    """Writes accounts as (before, after) pairs, and keeps the counts true in the same transaction. Only columns that
+    differ are written: each that is rewrites the indexes that it stands in.
+    """
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for before, after in changed:
+        pairs = zip(_COLUMNS, _values(before), _values(after), strict=True)
+        new = {name: value for name, old, value in pairs if value != old}
+        if new:
+            row = {"row_id": after.id} | {f"new_{name}": value for name, value in new.items()}
+            alike.setdefault(tuple(new), []).append(row)
+    for columns, rows in alike.items():
+        connection.execute(_update_of(columns), rows)
     delta: Counter[tuple[str, str, str, bool]] = Counter()
     for before, after in changed:
         delta[_count_key(before)] -= 1
@@ -195,18 +204,11 @@ def create(connection: Connection, fresh: Sequence[StoredAccount]) -> None:
     """Inserts accounts; one that has no ``id`` (0) is given one."""
     if not fresh:
         return
-    ids = iter(new_ids(connection, sum(not stored.id for stored in fresh)))
-    rows = [
-        {
-            "id": stored.id or next(ids),
-            "workspace": stored.account.workspace,
-            "ref": stored.account.ref,
-            "first_seen_at": stored.first_seen_at,
-            **_values(stored),
-        }
-        for stored in fresh
-    ]
-    connection.execute(_INSERT, rows)
+    nameless = [stored for stored in fresh if not stored.id]
+    if nameless:
+        ids = iter(new_ids(connection, len(nameless)))
+        fresh = [stored if stored.id else replace(stored, id=next(ids)) for stored in fresh]
+    insert_many(connection, accounts, _COLUMNS, map(_values, fresh))
     _count(connection, Counter(_count_key(stored) for stored in fresh))
 
 
@@ -238,8 +240,7 @@ def counts(connection: Connection) -> list[tuple[str, str, State, bool, int]]:
     return [(row.workspace, row.platform, State(row.state), row.paused, row.total) for row in rows]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """The few facts of an account against which a sweep compares a reading."""
 
     state: State
@@ -249,23 +250,69 @@ class Known:
     missing: bool
 
 
-_KNOWN = select(
-    accounts.c.ref,
+class _Sharing(dict[tuple[Any, ...], Known]):
+    """Of a million accounts few differ in these facts: those that do not share one object."""
+
+    def __missing__(self, facts: tuple[Any, ...]) -> Known:
+        state, paused, validity, errors, missing = facts
+        since = None if errors is None else EPOCH + timedelta(microseconds=errors)
+        made = self[facts] = Known(_STATES[state], bool(paused), validity, since, bool(missing))
+        return made
+
+
+_FACTS = (
     accounts.c.state,
     accounts.c.paused,
     accounts.c.validity_days,
     accounts.c.error_since,
     accounts.c.missing_since.is_not(None),
-).where(accounts.c.workspace == bindparam("workspace"), accounts.c.profile == bindparam("profile"))
+)
+_HERE = and_(accounts.c.workspace == bindparam("workspace"), accounts.c.profile == bindparam("profile"))
+_KNOWN = select(accounts.c.ref, *_FACTS).where(_HERE)
+_LISTED = select(accounts.c.ref, accounts.c.name, accounts.c.username, *_FACTS).where(_HERE)
 
 
 def known(connection: Connection, workspace: str, profile: str) -> dict[str, Known]:
     """All accounts of a workspace's profile, as a sweep compares them."""
-    rows = connection.execute(_KNOWN, {"workspace": workspace, "profile": profile}).all()
-    return {
-        ref: Known(_STATES[state], paused, validity, errors, missing)
-        for ref, state, paused, validity, errors, missing in rows
-    }
+    sharing = _Sharing()
+    rows = read_many(connection, _KNOWN, {"workspace": workspace, "profile": profile})
+    return {ref: sharing[tuple(facts)] for ref, *facts in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class OnRecord:
+    """All accounts of a workspace's profile, as the inventory compares them; of their names it is enough to know
+    whether they differ.
+    """
+
+    known: dict[str, Known]
+    names: dict[str, int]
+
+    def is_listed_anew(self, ref: str, name: str, username: str | None) -> bool:
+        """Whether an entry of the list is one that is not on record so."""
+        before = self.known.get(ref)
+        if before is None or before.missing or before.state is State.REMOVED:
+            return True
+        differs = self.names[ref] ^ _digest(name, username)
+        return bool(differs if username else differs >> _BITS)
+
+
+_BITS = 64
+
+
+def _digest(name: str, username: str | None) -> int:
+    """Python's own hashes of both, side by side: they hold for as long as the process does."""
+    kept = (1 << _BITS) - 1
+    return (hash(name) & kept) << _BITS | (hash(username or "") & kept)
+
+
+def on_record(connection: Connection, workspace: str, profile: str) -> OnRecord:
+    """All accounts of a workspace's profile, with what tells whether their names have changed."""
+    sharing, found = _Sharing(), OnRecord({}, {})
+    for ref, name, username, *facts in read_many(connection, _LISTED, {"workspace": workspace, "profile": profile}):
+        found.known[ref] = sharing[tuple(facts)]
+        found.names[ref] = _digest(name, username)
+    return found
 
 
 class Shown(NamedTuple):

@@ -67,9 +67,5 @@ def forget(connection: Connection, who: str, key: str, began_at: datetime) -> No
     connection.execute(delete(answers).where(_of(who, key), answers.c.at == began_at))
 
 
-def prune(connection: Connection, now: datetime) -> None:
-    connection.execute(delete(answers).where(answers.c.at < now - KEEP))
-
-
 def _of(who: str, key: str) -> ColumnElement[bool]:
     return and_(answers.c.who == who, answers.c.key == key)

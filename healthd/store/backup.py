@@ -75,10 +75,10 @@ def back_up(database: Path, target: Path, *, overwrite: bool = False) -> Copy:
     database = database.resolve()
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} is there already")
-    with guard.shared(database), _unfinished(target) as fresh:
-        _copy(database, fresh)
+    with guard.shared(database), unfinished(target) as fresh:
+        copy_file(database, fresh)
         found = examine(fresh)
-        _put(fresh, target)
+        put_in_place(fresh, target)
     return Copy(target, found.size, found.revision, found.as_of)
 
 
@@ -109,6 +109,8 @@ def examine(path: Path) -> Copy:
         if said != "ok":
             raise NotUsable(f"{path} is damaged: {str(said).splitlines()[0]}")
         [revision] = connection.execute("SELECT version_num FROM alembic_version").fetchone() or [""]
+        if revision == migrations.MOVED:
+            raise NotUsable(f"what was in {path} has been moved to PostgreSQL")
         return Copy(path, path.stat().st_size, revision, _as_of(connection))
 
 
@@ -116,20 +118,20 @@ def restore(database: Path, file: Path, now: datetime, who: str, quiet: timedelt
     """Puts a copy in the database's place, at this release's schema; what stood there is kept beside it. Until the last
     moment the old one is untouched.
 
-    Raises ``NotUsable``, ``migrations.SchemaTooNew``, ``guard.InUse``, ``OSError``.
+    Raises ``NotUsable``, ``migrations.WrongSchema``, ``guard.InUse``, ``OSError``.
     """
     database = database.resolve()
     with guard.alone(database):
         found = examine(file)
         if database.exists() and database.samefile(file):
             raise NotUsable(f"{file} is the database itself")
-        with _unfinished(database) as fresh:
-            _copy(file, fresh)
+        with unfinished(database) as fresh:
+            copy_file(file, fresh)
             done = _bring_up_to_date(fresh, found, now, who, quiet)
             _one_file(fresh)
             guard.give_to_owner(fresh, database if database.exists() else database.parent)
             kept = _keep(database, database.with_name(f"{database.name}.before-restore-{now.strftime(STAMP)}"))
-            _put(fresh, database)
+            put_in_place(fresh, database)
     return Restored(found, kept, *done)
 
 
@@ -167,8 +169,10 @@ def _as_restored(
     return doubtful, tokens, quiet_until
 
 
-def _copy(source: Path, fresh: Path) -> None:
-    """Inside one reading transaction: without it each commit of the daemon would begin the copy anew."""
+def copy_file(source: Path, fresh: Path) -> None:
+    """All that is in a database, which others may be writing to. It is read in one transaction: without that each of
+    their commits would begin the copy anew.
+    """
     with _reading(source) as reading, closing(sqlite3.connect(fresh)) as writing:
         reading.execute("BEGIN")
         reading.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -218,7 +222,7 @@ def _forget_sides(path: Path) -> None:
 
 
 @contextmanager
-def _unfinished(target: Path) -> Iterator[Path]:
+def unfinished(target: Path) -> Iterator[Path]:
     """A private file beside the target, gone at the end unless it was put there."""
     fresh = target.with_name(f".{target.name}.{os.getpid()}.part")
     fresh.unlink(missing_ok=True)
@@ -232,7 +236,7 @@ def _unfinished(target: Path) -> Iterator[Path]:
         _forget_sides(fresh)
 
 
-def _put(fresh: Path, target: Path) -> None:
+def put_in_place(fresh: Path, target: Path) -> None:
     """On disk before it has the name, and the name on disk before anybody is told."""
     _sync(fresh)
     fresh.replace(target)

@@ -68,7 +68,6 @@ _PUT_RESOLVED = _INSERT.on_conflict_do_update(
     set_={name: _INSERT.excluded[name] for name in _CONTACT if name != "key"},
     where=text(f"contacts.source = '{RESOLVER}'"),
 )
-_PRUNE_CONTACTS = delete(contacts).where(contacts.c.source == RESOLVER, contacts.c.updated_at < bindparam("before"))
 
 _OWNED = select(assignments).order_by(assignments.c.workspace, assignments.c.scope, assignments.c.ref)
 _APPLYING = select(assignments).where(
@@ -104,7 +103,6 @@ _KEPT = select(resolved).where(
     resolved.c.profile == bindparam("of_profile"),
     resolved.c.account == bindparam("of_account"),
 )
-_PRUNE_RESOLVED = delete(resolved).where(resolved.c.fetched_at < bindparam("before"))
 
 _MARK = upsert(bad_addresses).on_conflict_do_nothing()
 _CLEAR = delete(bad_addresses).where(
@@ -299,12 +297,6 @@ def kept_answer(connection: Connection, workspace: str, profile: str, account: s
     found = directory(connection, (key for level in levels for key in level.keys))
     wrong += [f"contact {key}: {what}" for key, whats in found.wrong.items() for what in whats]
     return KeptAnswer(Resolved(levels, found.contacts, labels), row.fetched_at, tuple(wrong))
-
-
-def prune(connection: Connection, before: datetime) -> None:
-    """Forgets answers of the customer's endpoint, and contacts that only it named, which are older than that."""
-    connection.execute(_PRUNE_RESOLVED, {"before": before})
-    connection.execute(_PRUNE_CONTACTS, {"before": before})
 
 
 def mark_bad(connection: Connection, target: Target, now: datetime, reason: str, source: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 
-from sqlalchemy import Connection, bindparam, delete, exists, insert, select
+from sqlalchemy import Connection, bindparam, exists, insert, select
 
 from healthd.store.schema import decisions
 
@@ -34,7 +34,6 @@ _OF_ACCOUNT = (
     .order_by(decisions.c.id.desc())
     .limit(bindparam("most"))
 )
-_PRUNE = delete(decisions).where(decisions.c.at < bindparam("before"))
 
 
 def note(connection: Connection, made: Iterable[Decision]) -> None:
@@ -60,7 +59,3 @@ _SAID = select(
 def said_since(connection: Connection, account_id: int, what: str, since: datetime) -> bool:
     """Whether such a decision about the account is younger than that."""
     return bool(connection.execute(_SAID, {"account": account_id, "said": what, "since": since}).scalar())
-
-
-def prune(connection: Connection, before: datetime) -> int:
-    return connection.execute(_PRUNE, {"before": before}).rowcount

@@ -1,34 +1,147 @@
-"""What keeps the database from growing for ever."""
+"""What keeps the database from growing for ever, a small transaction at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, delete, text, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
-from healthd.store import access, answers, contacts, decisions, post_failures
+from healthd.core.model import NoticeStatus
+from healthd.store.answers import KEEP as KEEP_ANSWERS
+from healthd.store.contacts import RESOLVER
 from healthd.store.inbox import InboxStatus
-from healthd.store.schema import WITH_BODY, history, inbox
+from healthd.store.schema import (
+    WITH_BODY,
+    answers,
+    audit,
+    contacts,
+    decisions,
+    history,
+    inbox,
+    incidents,
+    link_incidents,
+    links,
+    mints,
+    notices,
+    post_failures,
+    resolved,
+    sessions,
+    troubles,
+)
 
 KEEP_BODIES = timedelta(days=7)
 KEEP_EVENT_IDS = timedelta(days=100)
 """Longer than the 90 days for which the provider can replay an event: a repeat is always recognised."""
 KEEP_HISTORY = timedelta(days=400)
-KEEP_ANSWERS = timedelta(days=30)
+"""Lines of history, reasons, what operators did; incidents that are over, and their messages."""
+KEEP_RESOLVED = timedelta(days=30)
 """What the customer's endpoint said of accounts that it was not asked about again."""
+AT_ONCE = 500
+"""Rows in one transaction: some milliseconds, so that nobody waits for it."""
+INCIDENTS_AT_ONCE = 50
+"""With all that hangs on them."""
+
+Chore = Callable[[Connection, datetime], int]
+"""Does a part of it, in a transaction; how many rows that were. None are left where it found none."""
+
+_BEFORE: BindParameter[Any] = bindparam("before")
+_MOST: BindParameter[int] = bindparam("most")
 
 
-def prune(connection: Connection, now: datetime) -> None:
-    """Empties old webhooks, then forgets them, and forgets the oldest lines of history and reasons."""
-    connection.execute(
-        update(inbox)
-        .where(text(WITH_BODY), inbox.c.received_at < now - KEEP_BODIES, inbox.c.status == InboxStatus.DONE)
-        .values(body=b"")
-    )
-    connection.execute(delete(inbox).where(inbox.c.received_at < now - KEEP_EVENT_IDS))
-    connection.execute(delete(history).where(history.c.recorded_at < now - KEEP_HISTORY))
-    decisions.prune(connection, now - KEEP_HISTORY)
-    post_failures.prune(connection, now - KEEP_HISTORY)
-    contacts.prune(connection, now - KEEP_ANSWERS)
-    access.prune(connection, now, now - KEEP_HISTORY)
-    answers.prune(connection, now)
+def _forget(table: Table, age: ColumnElement[Any], keep: timedelta, *more: ColumnElement[bool]) -> Chore:
+    """Rows of the table whose time lies further back than they are kept."""
+    key: Any = tuple_(*table.primary_key) if len(table.primary_key) > 1 else next(iter(table.primary_key))
+    old = select(*table.primary_key).where(age < _BEFORE, *more).order_by(age).limit(_MOST)
+    statement = delete(table).where(key.in_(old))
+
+    def chore(connection: Connection, now: datetime) -> int:
+        return connection.execute(statement, {"before": now - keep, "most": AT_ONCE}).rowcount
+
+    return chore
+
+
+_OLD_BODIES = (
+    select(inbox.c.id)
+    .where(text(WITH_BODY), inbox.c.received_at < _BEFORE, inbox.c.status == InboxStatus.DONE)
+    .order_by(inbox.c.received_at)
+    .limit(_MOST)
+)
+_EMPTY = update(inbox).where(inbox.c.id.in_(_OLD_BODIES)).values(body=b"")
+
+
+def _empty_bodies(connection: Connection, now: datetime) -> int:
+    return connection.execute(_EMPTY, {"before": now - KEEP_BODIES, "most": AT_ONCE}).rowcount
+
+
+_OVER = (
+    select(incidents.c.id)
+    .where(incidents.c.opened_at < _BEFORE, incidents.c.resolved_at < _BEFORE)
+    .order_by(incidents.c.opened_at)
+    .limit(_MOST)
+)
+_GONE: BindParameter[Any] = bindparam("gone", expanding=True)
+_THEIR_LINKS = select(links.c.id).where(links.c.incident_id.in_(_GONE))
+_WITH_THEM = (
+    delete(mints).where(mints.c.link_id.in_(_THEIR_LINKS)),
+    delete(link_incidents).where(link_incidents.c.link_id.in_(_THEIR_LINKS)),
+    delete(link_incidents).where(link_incidents.c.incident_id.in_(_GONE)),
+    delete(links).where(links.c.incident_id.in_(_GONE)),
+    delete(notices).where(notices.c.incident_id.in_(_GONE)),
+    delete(incidents).where(incidents.c.id.in_(_GONE)),
+)
+
+
+def _forget_incidents(connection: Connection, now: datetime) -> int:
+    """Those that are over, with their links and messages; one that is open is kept whatever its age."""
+    asked = {"before": now - KEEP_HISTORY, "most": INCIDENTS_AT_ONCE}
+    gone = connection.execute(_OVER, asked).scalars().all()
+    if gone:
+        for statement in _WITH_THEM:
+            connection.execute(statement, {"gone": gone})
+    return len(gone)
+
+
+SETTLED = (NoticeStatus.SENT, NoticeStatus.DROPPED, NoticeStatus.DEAD)
+_ENDED = select(troubles.c.id).where(troubles.c.ended_at.is_not(None))
+_OF_NOTHING_OPEN = and_(
+    notices.c.incident_id.is_(None),
+    notices.c.status.in_(SETTLED),
+    or_(notices.c.trouble_id.is_(None), notices.c.trouble_id.in_(_ENDED)),
+)
+
+CHORES: Sequence[Chore] = (
+    _empty_bodies,
+    _forget(inbox, inbox.c.received_at, KEEP_EVENT_IDS),
+    _forget(history, history.c.recorded_at, KEEP_HISTORY),
+    _forget(decisions, decisions.c.at, KEEP_HISTORY),
+    _forget(post_failures, post_failures.c.at, KEEP_HISTORY),
+    _forget(audit, audit.c.at, KEEP_HISTORY),
+    _forget(resolved, resolved.c.fetched_at, KEEP_RESOLVED),
+    _forget(contacts, contacts.c.updated_at, KEEP_RESOLVED, contacts.c.source == RESOLVER),
+    _forget(sessions, sessions.c.expires_at, -timedelta(microseconds=1)),
+    _forget(answers, answers.c.at, KEEP_ANSWERS),
+    _forget_incidents,
+    _forget(notices, notices.c.created_at, KEEP_HISTORY, _OF_NOTHING_OPEN),
+)
+
+
+def prune(connection: Connection, now: datetime) -> int:
+    """Forgets some of what is older than it is kept: as much as is soon done. Returns how much that was; call it again,
+    in a transaction of its own, until there is nothing left.
+    """
+    return next((done for chore in CHORES if (done := chore(connection, now))), 0)

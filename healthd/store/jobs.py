@@ -22,7 +22,7 @@ _TAKE = (
 _MINE = update(jobs).where(jobs.c.name == bindparam("job"), jobs.c.holder == bindparam("who"))
 _KEEP = _MINE.values(lease_until=bindparam("until"))
 _DONE = _MINE.values(holder=None, lease_until=None, due_at=bindparam("due"))
-_HELD = select(jobs.c.name, jobs.c.holder).where(jobs.c.lease_until > bindparam("now")).order_by(jobs.c.name)
+_HELD = select(jobs.c.lease_until).where(jobs.c.name == bindparam("job"), jobs.c.lease_until > bindparam("now"))
 
 
 def take(connection: Connection, job: str, holder: str, now: datetime, until: datetime) -> bool:
@@ -45,6 +45,6 @@ def done(connection: Connection, job: str, holder: str, due_at: datetime) -> Non
     connection.execute(_DONE, {"job": job, "who": holder, "due": due_at})
 
 
-def held(connection: Connection, now: datetime) -> dict[str, str]:
-    """Who is at what."""
-    return {row.name: row.holder for row in connection.execute(_HELD, {"now": now})}
+def held_until(connection: Connection, job: str, now: datetime) -> datetime | None:
+    """The end of the lease of whoever is at it, unless it is over or nobody is."""
+    return connection.execute(_HELD, {"job": job, "now": now}).scalar()

@@ -20,7 +20,7 @@ from healthd.core.cadence import Cadence
 from healthd.core.model import TELLS_OF_TROUBLE, NoticeKind, NoticeStatus, Target
 from healthd.core.routing import Recipient
 from healthd.store.accounts import chunked
-from healthd.store.schema import HELD, IN_WORK, OPEN, Time, incidents, notices
+from healthd.store.schema import HELD, IN_WORK, OPEN, Time, accounts, incidents, notices
 from healthd.store.words import Later, upsert
 
 WAITING = (NoticeStatus.PENDING, NoticeStatus.HELD)
@@ -460,6 +460,19 @@ _RELEASE_INCIDENT = (
     .where(text(HELD), notices.c.incident_id == bindparam("incident"), notices.c.channel != "")
     .values(_LET_GO)
 )
+
+
+_HELD_AS_PAUSED = (
+    select(accounts.c.ref)
+    .join_from(notices, accounts, accounts.c.id == notices.c.account_id)
+    .where(text(HELD), notices.c.hold == "paused", accounts.c.workspace == bindparam("workspace"))
+    .distinct()
+)
+
+
+def held_as_paused(connection: Connection, workspace: str) -> list[str]:
+    """Refs of the accounts of which notices are held because they, or their profile, were paused."""
+    return list(connection.execute(_HELD_AS_PAUSED, {"workspace": workspace}).scalars())
 
 
 def release_held(connection: Connection, account_ids: Iterable[int], now: datetime) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from healthd.core.model import State
 from healthd.core.post_failures import PostFailure
@@ -70,7 +70,6 @@ _BETWEEN = (
     )
 )
 _OTHERS = _BETWEEN.where(post_failures.c.about_grant, post_failures.c.post != bindparam("but"))
-_PRUNE = delete(post_failures).where(post_failures.c.at < bindparam("before"))
 
 
 def publishing(connection: Connection, workspace: str, profile: str, platform: str, limit: int) -> list[Candidate]:
@@ -113,7 +112,3 @@ def others_about_grant(connection: Connection, account_id: int, post: str, since
     """How many other posts failed within that time because of the grant."""
     asked = {"account": account_id, "but": post, "since": since, "until": until}
     return connection.execute(_OTHERS, asked).scalar_one()
-
-
-def prune(connection: Connection, before: datetime) -> int:
-    return connection.execute(_PRUNE, {"before": before}).rowcount

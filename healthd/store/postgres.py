@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
+from psycopg.types.string import StrDumperUnknown
 from sqlalchemy import Connection, Engine, bindparam, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
@@ -67,6 +68,7 @@ def postgres_engine(url: str, name: str = "healthd") -> Engine:
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
         connection.execute(_CONFIGURE)
+        connection.adapters.register_dumper(str, _WithoutNul)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -74,6 +76,13 @@ def postgres_engine(url: str, name: str = "healthd") -> Engine:
         driver.execute(connection.info.get(OPENING, WRITING))
 
     return engine
+
+
+class _WithoutNul(StrDumperUnknown):
+    """PostgreSQL's texts hold no NUL, which SQLite's do: whoever sends one, in a link or a search, finds nothing."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in obj else obj)
 
 
 _CONFIGURE = f"""

@@ -29,6 +29,11 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
+def microseconds(at: datetime) -> int:
+    """Since 1970."""
+    return (at - EPOCH) // _MICROSECOND
+
+
 class Time(TypeDecorator[datetime]):
     """An aware datetime, kept as microseconds since 1970. A naive one is refused."""
 
@@ -36,7 +41,7 @@ class Time(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        return None if value is None else (value - EPOCH) // _MICROSECOND
+        return None if value is None else microseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         return None if value is None else EPOCH + timedelta(microseconds=value)
@@ -238,6 +243,7 @@ link_incidents = Table(
     # What else a link leads to, besides its own incident: the others of the message that it stood in.
     Column("link_id", ForeignKey("links.id"), primary_key=True),
     Column("incident_id", ForeignKey("incidents.id"), primary_key=True),
+    Index("ix_link_incidents_incident_id", "incident_id"),
 )
 
 mints = Table(

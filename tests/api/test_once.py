@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import select
 
 from healthd.api.door import Door
-from healthd.store import access, answers, housekeeping
+from healthd.store import access, answers
 from healthd.store.schema import answers as table
 from tests.api.place import Place
 from tests.loopback import answer
+from tests.tidy import tidy
 
 KEY = {"idempotency_key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
 
@@ -140,7 +141,7 @@ async def test_answers_are_forgotten_after_a_day(here: Place) -> None:
     path = f"/accounts/{here.ids['healthy']}/mute"
     await here.post(path, {"for": "2h"}, **KEY)
     here.clock.at += timedelta(hours=24, seconds=1)
-    await here.store.run(housekeeping.prune, here.clock.now())
+    await here.store.run(tidy, here.clock.now())
     assert await kept(here) == []
 
 

@@ -45,11 +45,15 @@ def test_what_needs_nothing_loads_nothing_and_so_answers_at_once(words: tuple[st
     assert done.stdout.splitlines()[-1] == "[]", done.stdout
 
 
-async def test_the_installed_command_tells_its_version(tmp_path: Path) -> None:
+INSTALLED = {"script": (str(Path(sys.executable).with_name("healthd")),), "module": (sys.executable, "-m", "healthd")}
+
+
+@pytest.mark.parametrize("command", INSTALLED.values(), ids=INSTALLED)
+def test_the_installed_command_tells_its_version(tmp_path: Path, command: tuple[str, ...]) -> None:
     from importlib.metadata import version
 
-    done = await healthd("version", folder=tmp_path)
-    assert (done.code, done.out, done.err) == (0, f"{version('healthd')}\n", "")
+    done = subprocess.run([*command, "version"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{version('healthd')}\n", "")
 
 
 OFFLINE = """

@@ -17,6 +17,7 @@ from tests.crash.test_soak import REPAIRED, Stream
 
 ACCOUNTS = 60
 BLOWS = 8
+FAIR = 1 / 3
 
 
 class Blows:
@@ -59,11 +60,65 @@ class Blows:
             await blow(lives, stack)
 
 
+def named(on: Place) -> None:
+    for number, account in enumerate(on.scene.sandbox.world.accounts.values()):
+        account.name = f"Shop {number:04}"
+
+
+async def test_the_work_is_spread_over_them(tmp_path: Path) -> None:
+    async with place(tmp_path, accounts=ACCOUNTS, storm=f"least = {ACCOUNTS}") as on, AsyncExitStack() as stack:
+        named(on)
+        await asyncio.gather(*(stack.enter_async_context(on.daemon(number, leases="")) for number in range(3)))
+        await on.until_swept()
+        async with balanced(on, random.Random(7)):
+            await Stream(on).run()
+        await on.until_quiet()
+        assert sum(on.handed_over) == 2 * ACCOUNTS
+        assert min(on.handed_over) > ACCOUNTS * 2 * FAIR / 2, "none does less than half of its share"
+        assert on.check_letters() == 0
+
+
+async def test_what_a_dead_one_was_at_others_do_once_its_lease_has_ended(tmp_path: Path) -> None:
+    """One dies in the sweep that it does for all, and another one with a message in its hands. Neither comes back."""
+    async with place(tmp_path, accounts=6, storm="least = 6") as on, AsyncExitStack() as stack:
+        named(on)
+        async with on.daemon(0, kill="profiles.mark_bulk#1:before", ready=False) as sweeping:
+            await sweeping.killed()
+        await stack.enter_async_context(on.daemon(1))
+        await on.until_swept()
+        sending = await stack.enter_async_context(on.daemon(2, kill="Email.send#1:before"))
+        on.scene.ports["public"] = on.scenes[2].ports["public"]
+        stream = asyncio.create_task(Stream(on).run())
+        await sending.killed()
+        on.scene.ports["public"] = on.scenes[1].ports["public"]
+        await stream
+        await on.until_quiet()
+        assert [bool(number) for number in on.handed_over] == [False, True, False]
+        on.check_letters()
+
+
+async def test_when_the_database_fails_over_they_go_on_with_its_standby(tmp_path: Path) -> None:
+    storm = f"least = {ACCOUNTS}"
+    async with place(tmp_path, accounts=24, standby=True, storm=storm) as on, AsyncExitStack() as stack:
+        named(on)
+        lives = [await stack.enter_async_context(on.daemon(number)) for number in range(2)]
+        await on.until_swept()
+        async with balanced(on, random.Random(7), daemons=2):
+            running = asyncio.create_task(Stream(on).run())
+            await on.scene.mail("Shop 0000")
+            await on.fail_over()
+            await running
+        await on.until_quiet()
+        on.check_letters()
+        assert on.value("select count(*) from inbox where status = 'done'") == 2 * 24
+        assert on.value("select count(*) from incidents where resolution = 'repaired'") == 24
+        assert not any(life.over for life in lives)
+
+
 async def test_nothing_is_lost_and_nothing_doubled_whatever_befalls_them(tmp_path: Path) -> None:
     dice = random.Random(7)
     async with place(tmp_path, accounts=ACCOUNTS, storm=f"least = {ACCOUNTS}") as on, AsyncExitStack() as stack:
-        for number, account in enumerate(on.scene.sandbox.world.accounts.values()):
-            account.name = f"Shop {number:04}"
+        named(on)
         lives: list[Life | None] = [await stack.enter_async_context(on.daemon(number)) for number in range(3)]
         await on.until_swept()
         async with balanced(on, dice):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import multiprocessing
+import os
 import signal
 import sqlite3
 from collections import Counter
@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.parser import BytesHeaderParser
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,8 @@ from aiosmtpd.smtp import SMTP
 from healthd.demo.catchers import Inbox, MailCatcher
 from healthd.sandbox.world import Account
 from tests.crash import mortal
-from tests.daemon.rig import HOST, Rig, rig
-
-_NURSERY = multiprocessing.get_context("forkserver")
-"""Daemons are forked from a process that has done all their imports, which take longer than the rest of a life."""
-_NURSERY.set_forkserver_preload(["tests.crash.mortal", "healthd.app", "uvloop", "aiosmtplib", "alembic.command"])
+from tests.daemon.rig import HOST, PATIENCE, Rig, rig
+from tests.processes import Process
 
 HAND_OVER = "Email.send"
 RECORD = "outbox.Outbox._record"
@@ -159,7 +155,7 @@ class Life:
     """A daemon from its start to its death."""
 
     scene: Rig
-    process: ForkServerProcess
+    process: Process
     log_file: Path
 
     @property
@@ -172,15 +168,14 @@ class Life:
 
     async def until_ready(self) -> None:
         await self.scene.until(lambda: bool(self.events("healthd.ready")) or self.over, "readiness")
-        assert self.events("healthd.ready"), f"ended with {self.process.exitcode}: {self.log[-2000:]}"
+        assert self.events("healthd.ready"), f"ended with {self.process.returncode}: {self.log[-2000:]}"
 
     @property
     def over(self) -> bool:
-        return self.process.exitcode is not None
+        return self.process.returncode is not None
 
-    async def ended(self) -> int | None:
-        await self.scene.until(lambda: self.over, "the end")
-        return self.process.exitcode
+    async def ended(self) -> int:
+        return await asyncio.wait_for(self.process.wait(), PATIENCE)
 
     async def killed(self) -> None:
         """It has died where it was told to."""
@@ -201,11 +196,10 @@ async def life(
         "MORTAL_KILL": kill,
         "MORTAL_SINCE": since,
     }
-    process = _NURSERY.Process(
-        target=mortal.live,
-        args=([*arguments, "--config", str(scene.write_config())], told | environment, str(log_file)),
-    )
-    process.start()
+    process = Process(
+        mortal.main, [*arguments, "--config", str(scene.write_config())], folder=scene.folder,
+        environ=os.environ | told | environment, output=log_file,
+    )  # fmt: skip
     daemon = Life(scene, process, log_file)
     try:
         if ready:
@@ -214,7 +208,6 @@ async def life(
     finally:
         process.kill()
         await daemon.ended()
-        process.close()
 
 
 async def repair_by_link(scene: Rig, account: Account, link: str) -> None:

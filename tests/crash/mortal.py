@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -182,16 +181,6 @@ def wrap_call(mortality: Mortality, owner: type, method: str) -> None:
     setattr(owner, method, call)
 
 
-def live(arguments: list[str], environment: dict[str, str], log_file: str) -> None:
-    """``healthd`` with these arguments, in a process that was forked for it."""
-    log = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.environ.update(environment)
-    sys.argv[1:] = arguments
-    main()
-
-
 def main() -> None:
     told = os.environ
     trace = os.open(told["MORTAL_TRACE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -204,8 +193,8 @@ def main() -> None:
         wrap_call(mortality, SmartlyQ, method)
     sweep.DIGEST = int(told.get("MORTAL_DIGEST", sweep.DIGEST))
     pauses.LEASE = timedelta(seconds=float(told.get("MORTAL_LEASE", pauses.LEASE.total_seconds())))
-    if "MORTAL_LEASES" in told:
-        shorten_leases(float(told["MORTAL_LEASES"]))
+    if seconds := told.get("MORTAL_LEASES"):
+        shorten_leases(float(seconds))
     cli.main()
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +14,9 @@ from typing import Any
 import httpx2
 import orjson
 
+from healthd import cli
 from tests.daemon.rig import PATIENCE, Rig
+from tests.processes import Process
 
 
 @dataclass
@@ -24,7 +24,7 @@ class DaemonProcess:
     """``healthd run``; its log is read from a file, one JSON event a line."""
 
     scene: Rig
-    process: asyncio.subprocess.Process
+    process: Process
     log_file: Path
 
     @property
@@ -65,19 +65,18 @@ class DaemonProcess:
 async def daemon_process(scene: Rig, *, ready: bool = True, **environment: str) -> AsyncIterator[DaemonProcess]:
     """Starts the daemon with the rig's settings, and kills it at the end unless it has ended by then."""
     log_file = scene.folder / "run.log"
-    with log_file.open("ab") as output:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "healthd", "run", "--config", str(scene.write_config()),
-            stdout=output, stderr=output, env=os.environ | {"HEALTHD_LOG__FORMAT": "json"} | environment,
-        )  # fmt: skip
+    log_file.touch()
+    process = Process(
+        cli.main, ["run", "--config", str(scene.write_config())], folder=Path.cwd(),
+        environ=os.environ | {"HEALTHD_LOG__FORMAT": "json"} | environment, output=log_file,
+    )  # fmt: skip
     made = DaemonProcess(scene, process, log_file)
     try:
         if ready:
             await made.until_logged("healthd.ready")
         yield made
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        process.kill()
         await process.wait()
 
 

@@ -97,6 +97,11 @@ async def test_an_event_five_times_and_out_of_order_is_one_incident_and_one_noti
     await scene.mail(account.name)
     await scene.until(lambda: all(d.status == "delivered" for d in scene.sandbox.sender.deliveries.values()))
     await scene.until_drained()
+
+    async def recorded() -> bool:
+        return NoticeStatus.SENDING not in {notice.status for notice in await scene.notices(account)}
+
+    await scene.until(recorded, "the record of the mail")
     opened = [notice for notice in await scene.notices(account) if notice.kind is NoticeKind.OPENED]
     assert len(await scene.incidents(account)) == 1
     assert [notice.status for notice in opened] == [NoticeStatus.SENT]

@@ -124,7 +124,9 @@ def _owners(folder: Path) -> list[tuple[str, int]]:
 
 
 def test_what_it_adds_to_python_stays_small() -> None:
-    """A base image of Python takes about 120 MB, and 45 MB on the way; packages shrink to a third on theirs."""
+    """Below 150 MB on the way: a base image of Python takes 45, and these shrink to less than a half (130 MB with their
+    compiled modules to 60). PostgreSQL's driver with the libraries that it brings is 12 of them.
+    """
     lock = (ROOT / "requirements" / "run.lock").read_text("utf-8")
     sizes: dict[str, float] = {}
     for name in re.findall(r"(?m)^([A-Za-z0-9._-]+)==", lock):
@@ -135,4 +137,4 @@ def test_what_it_adds_to_python_stays_small() -> None:
         paths = (Path(file.locate()) for file in files if file.suffix != ".pyc")
         sizes[name] = sum(path.stat().st_size for path in paths if path.is_file()) / MEGABYTE
     assert len(sizes) > 30
-    assert sum(sizes.values()) < 120, sorted(sizes.items(), key=lambda one: -one[1])[:10]
+    assert sum(sizes.values()) < 140, sorted(sizes.items(), key=lambda one: -one[1])[:10]

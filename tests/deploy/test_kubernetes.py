@@ -25,6 +25,9 @@ HERE = {path.name: path for path in sorted(MANIFESTS.glob("*.yaml"))}
 OWN = {"ServiceMonitor", "PrometheusRule"}
 """Kinds of the Prometheus operator."""
 SECRETS = "/run/secrets/healthd"
+DRAIN = 10
+"""Seconds that healthd takes at the most to end, unless its settings say otherwise."""
+POSTGRESQL = "postgresql://healthd@db.example.com/healthd"
 
 OTHER_VALUES: dict[str, dict[str, Any]] = {
     "everything": {
@@ -39,6 +42,16 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
         "podAnnotations": {"a": "b"},
         "podLabels": {"team": "social"},
     },
+    "as many as somebody else says, on a database that is named": {
+        "store": {
+            "url": f"{POSTGRESQL}?sslmode=require",
+            "passwordSecret": "healthd-db-app",
+            "passwordKey": "password",
+        },
+        "replicas": None,
+        "networkPolicy": {"databasePort": 6432, "database": [{"podSelector": {"matchLabels": {"app": "postgresql"}}}]},
+    },
+    "a database without a password": {"store": {"url": POSTGRESQL, "passwordKey": ""}, "spreadOver": []},
     "OpenShift": {"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}},
     "as little as there is": {
         "networkPolicy": {"enabled": False},
@@ -66,11 +79,26 @@ def by_kind(found: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [one for one in found if one["kind"] == kind]
 
 
-SHIPPED = [one for path in HERE.values() for one in documents(path.read_text("utf-8"))]
-[SET] = by_kind(SHIPPED, "StatefulSet")
-POD: dict[str, Any] = SET["spec"]["template"]["spec"]
-LABELS: dict[str, str] = SET["spec"]["template"]["metadata"]["labels"]
-[CONTAINER] = POD["containers"]
+def read(*names: str) -> list[dict[str, Any]]:
+    return [one for name in names for one in documents(HERE[name].read_text("utf-8"))]
+
+
+ALONE, REPLICAS = read("namespace.yaml", "monitoring.yaml", "healthd.yaml"), read("healthd-postgresql.yaml")
+[SET], [DEPLOYMENT] = by_kind(ALONE, "StatefulSet"), by_kind(REPLICAS, "Deployment")
+BOTH = {"one on SQLite": (ALONE, SET), "three on PostgreSQL": (REPLICAS, DEPLOYMENT)}
+both = pytest.mark.parametrize(("shipped", "workload"), BOTH.values(), ids=BOTH)
+
+
+def container(workload: dict[str, Any]) -> dict[str, Any]:
+    [found] = workload["spec"]["template"]["spec"]["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+def mounts(workload: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The volumes, by where they are mounted."""
+    volumes = {one["name"]: one for one in workload["spec"]["template"]["spec"]["volumes"]}
+    return {one["mountPath"]: volumes.get(one["name"], {}) for one in container(workload)["volumeMounts"]}
 
 
 def closed(schema: Any) -> Any:
@@ -111,7 +139,7 @@ def test_the_manifests_are_tidy(path: Path) -> None:
     assert lint(path) == []
 
 
-@pytest.mark.parametrize("document", SHIPPED, ids=lambda one: f"{one['kind']}-{one['metadata']['name']}")
+@pytest.mark.parametrize("document", [*ALONE, *REPLICAS], ids=lambda one: f"{one['kind']}-{one['metadata']['name']}")
 def test_kubernetes_takes_it(document: dict[str, Any]) -> None:
     assert list(mistakes(document)) == []
     assert document["kind"] == "Namespace" or document["metadata"]["namespace"] == "healthd"
@@ -121,7 +149,7 @@ def test_kubernetes_takes_it(document: dict[str, Any]) -> None:
 def test_kubernetes_takes_what_other_values_make_of_the_chart(values: dict[str, Any], tmp_path: Path) -> None:
     found = rendered(tmp_path, values)
     assert [mistake for document in found for mistake in mistakes(document)] == []
-    [one] = by_kind(found, "StatefulSet")
+    [one] = by_kind(found, "Deployment" if "store" in values else "StatefulSet")
     context = one["spec"]["template"]["spec"]["securityContext"]
     assert ("runAsUser" in context) == ("podSecurityContext" not in values)
     assert bool(by_kind(found, "Ingress")) == ("ingress" in values)
@@ -130,7 +158,7 @@ def test_kubernetes_takes_what_other_values_make_of_the_chart(values: dict[str, 
 
 
 def test_a_mistake_would_be_noticed() -> None:
-    [monitor] = by_kind(SHIPPED, "ServiceMonitor")
+    [monitor] = by_kind(ALONE, "ServiceMonitor")
     wrong = [
         SET | {"spec": SET["spec"] | {"replica": 1}},
         monitor | {"spec": monitor["spec"] | {"selectors": {}}},
@@ -139,79 +167,144 @@ def test_a_mistake_would_be_noticed() -> None:
     assert [bool(list(mistakes(one))) for one in wrong] == [True] * 3
 
 
-@pytest.mark.parametrize("wrong", [{"replicas": 3}, {"monitoring": {"intervall": "15s"}}, {"settings": ""}], ids=str)
+def test_more_than_one_replica_needs_postgresql_and_the_chart_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "values.yaml"
+    for number in (0, 2, 3, None):
+        file.write_text(yaml.safe_dump({"replicas": number}), "utf-8")
+        told = render("--values", file)
+        assert told.returncode != 0
+        assert "needs store.url: SQLite has one writer" in told.stderr
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"store": {"url": "mysql://a/b"}}, {"monitoring": {"intervall": "15s"}}, {"settings": ""}], ids=str
+)
 def test_values_that_the_chart_does_not_know_are_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "values.yaml"
     file.write_text(yaml.safe_dump(wrong), "utf-8")
     assert render("--values", file).returncode != 0
 
 
-def test_the_pod_is_as_closed_as_the_namespace_demands() -> None:
-    [namespace] = by_kind(SHIPPED, "Namespace")
+@both
+def test_the_pod_is_as_closed_as_the_namespace_demands(shipped: list[dict[str, Any]], workload: dict[str, Any]) -> None:
+    [namespace] = by_kind(ALONE, "Namespace")
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    assert POD["securityContext"]["runAsNonRoot"] is True
-    assert POD["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert CONTAINER["securityContext"] == {
+    pod = workload["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container(workload)["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    assert {next(iter(volume.keys() - {"name"})) for volume in POD["volumes"]} <= {"configMap", "secret", "emptyDir"}
-    assert not {"hostNetwork", "hostPID", "hostIPC"} & POD.keys()
-    assert POD["automountServiceAccountToken"] is False
-    assert POD["enableServiceLinks"] is False
-    assert "limits" in CONTAINER["resources"]
+    assert {next(iter(volume.keys() - {"name"})) for volume in pod["volumes"]} <= {"configMap", "secret", "emptyDir"}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False
+    assert "limits" in container(workload)["resources"]
 
 
 def test_there_is_one_writer_and_its_disk_stays() -> None:
     assert SET["spec"]["replicas"] == 1
     [claim] = SET["spec"]["volumeClaimTemplates"]
-    mounts = {mount["name"]: mount["mountPath"] for mount in CONTAINER["volumeMounts"]}
-    environ = {one["name"]: one["value"] for one in CONTAINER["env"]}
-    assert environ["HEALTHD_STORE__URL"].startswith(f"sqlite:///{mounts[claim['metadata']['name']]}/")
-    [budget] = by_kind(SHIPPED, "PodDisruptionBudget")
-    assert budget["spec"]["maxUnavailable"] == 1, "otherwise no node with it could ever be drained"
-    assert not by_kind(SHIPPED, "HorizontalPodAutoscaler")
+    mounted = {mount["name"]: mount["mountPath"] for mount in container(SET)["volumeMounts"]}
+    environ = {one["name"]: one["value"] for one in container(SET)["env"]}
+    assert environ["HEALTHD_STORE__URL"].startswith(f"sqlite:///{mounted[claim['metadata']['name']]}/")
 
 
-def test_healthd_starts_with_its_settings(tmp_path: Path) -> None:
-    [config] = by_kind(SHIPPED, "ConfigMap")
+@both
+def test_a_node_can_be_drained_and_takes_one_pod_at_a_time(
+    shipped: list[dict[str, Any]], workload: dict[str, Any]
+) -> None:
+    [budget] = by_kind(shipped, "PodDisruptionBudget")
+    assert budget["spec"]["maxUnavailable"] == 1
+    assert (
+        budget["spec"]["selector"]["matchLabels"].items() <= workload["spec"]["template"]["metadata"]["labels"].items()
+    )
+    assert not by_kind(shipped, "HorizontalPodAutoscaler")
+
+
+def test_the_replicas_keep_nothing_are_spread_and_give_way_one_after_the_other() -> None:
+    spec, pod = DEPLOYMENT["spec"], DEPLOYMENT["spec"]["template"]["spec"]
+    assert spec["replicas"] == 3
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    assert not {"PersistentVolumeClaim", "StatefulSet"} & {one["kind"] for one in REPLICAS}
+    assert "/data" not in mounts(DEPLOYMENT)
+    over = {one["topologyKey"]: one for one in pod["topologySpreadConstraints"]}
+    assert over.keys() == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+    for one in over.values():
+        assert one["labelSelector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
+    within = pod["terminationGracePeriodSeconds"]
+    assert int(container(DEPLOYMENT)["lifecycle"]["preStop"]["exec"]["command"][1]) + DRAIN < within
+
+
+def test_the_database_is_reached_and_its_password_is_a_file(tmp_path: Path) -> None:
+    environ = {one["name"]: one["value"] for one in container(DEPLOYMENT)["env"]}
+    folder, _, name = environ["HEALTHD_STORE__PASSWORD__FILE"].rpartition("/")
+    volume = mounts(DEPLOYMENT)[folder]["secret"]
+    assert (volume["secretName"], volume["items"]) == ("healthd", [{"key": "healthd_database", "path": name}])
+    [policy] = [one for one in by_kind(REPLICAS, "NetworkPolicy") if one["metadata"]["name"] == "healthd"]
+    assert [5432] in [[port["port"] for port in rule["ports"]] for rule in policy["spec"]["egress"]]
+
+    found = rendered(tmp_path, OTHER_VALUES["as many as somebody else says, on a database that is named"])
+    [other] = by_kind(found, "Deployment")
+    assert "replicas" not in other["spec"]
+    assert mounts(other)[folder]["secret"]["secretName"] == "healthd-db-app"
+    [policy] = [one for one in by_kind(found, "NetworkPolicy") if one["metadata"]["name"] == "healthd"]
+    [rule] = [rule for rule in policy["spec"]["egress"] if [port["port"] for port in rule["ports"]] == [6432]]
+    assert rule["to"] == [{"podSelector": {"matchLabels": {"app": "postgresql"}}}]
+
+
+@both
+def test_healthd_starts_with_its_settings(
+    shipped: list[dict[str, Any]], workload: dict[str, Any], tmp_path: Path
+) -> None:
+    [config] = by_kind(shipped, "ConfigMap")
     text = config["data"]["healthd.toml"]
-    environ = {one["name"]: one["value"] for one in CONTAINER["env"]}
+    environ = {one["name"]: one["value"] for one in container(workload)["env"]}
     named = secret_files(text, SECRETS)
-    settings = settings_of(tmp_path, text, environ, secrets_in=SECRETS, named=named)
+    (tmp_path / "password").write_text("p" * 32, "utf-8")
+    moved = {name: value.replace("/run/secrets/database", str(tmp_path)) for name, value in environ.items()}
+    settings = settings_of(tmp_path, text, moved, secrets_in=SECRETS, named=named)
     assert settings.access.by_settings, "the private listener can be reached from other pods"
+    assert settings.server.drain_timeout.total_seconds() == DRAIN
+    assert settings.store.is_postgres == (workload is DEPLOYMENT)
+    assert (settings.store.password is not None) == settings.store.is_postgres
     told = set(re.findall(r"--from-file=(\w+)", (CHART / "values.yaml").read_text("utf-8")))
     assert told == named, "what the values say to put into the Secret"
-    mounts = {mount["mountPath"]: mount["name"] for mount in CONTAINER["volumeMounts"]}
-    volumes = {volume["name"]: volume for volume in POD["volumes"]}
-    assert volumes[mounts[SECRETS]]["secret"]["secretName"] == "healthd"
-    assert environ["HEALTHD_CONFIG"].removesuffix("/healthd.toml") in mounts
-    ports = {one["name"]: one["containerPort"] for one in CONTAINER["ports"]}
+    assert mounts(workload)[SECRETS]["secret"]["secretName"] == "healthd"
+    assert environ["HEALTHD_CONFIG"].removesuffix("/healthd.toml") in mounts(workload)
+    ports = {one["name"]: one["containerPort"] for one in container(workload)["ports"]}
     listeners = {"public": settings.server.listen, "private": settings.server.admin_listen}
     assert {name: int(address.rpartition(":")[2]) for name, address in listeners.items()} == ports
 
 
-def test_no_secret_stands_in_the_manifests() -> None:
-    assert not by_kind(SHIPPED, "Secret")
-    assert [one for one in CONTAINER["env"] if "value" not in one] == []
+@both
+def test_no_secret_stands_in_the_manifests(shipped: list[dict[str, Any]], workload: dict[str, Any]) -> None:
+    assert not by_kind(shipped, "Secret")
+    assert [one for one in container(workload)["env"] if "value" not in one] == []
 
 
-def test_probes_ask_the_private_listener() -> None:
-    asked = {name: CONTAINER[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
+@both
+def test_probes_ask_the_private_listener(shipped: list[dict[str, Any]], workload: dict[str, Any]) -> None:
+    asked = {name: container(workload)[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
     assert {one["port"] for one in asked.values()} == {"private"}
     assert asked["livenessProbe"]["path"] == asked["startupProbe"]["path"] == "/livez"
     assert asked["readinessProbe"]["path"] == "/readyz"
 
 
-def test_public_and_private_listener_have_services_and_policies_of_their_own() -> None:
-    services = {one["spec"]["ports"][0]["name"]: one for one in by_kind(SHIPPED, "Service")}
-    policies = {one["metadata"]["name"].removeprefix("healthd-"): one for one in by_kind(SHIPPED, "NetworkPolicy")}
+@both
+def test_public_and_private_listener_have_services_and_policies_of_their_own(
+    shipped: list[dict[str, Any]], workload: dict[str, Any]
+) -> None:
+    labels = workload["spec"]["template"]["metadata"]["labels"]
+    services = {one["spec"]["ports"][0]["name"]: one for one in by_kind(shipped, "Service")}
+    policies = {one["metadata"]["name"].removeprefix("healthd-"): one for one in by_kind(shipped, "NetworkPolicy")}
     assert services.keys() == {"public", "private"}
     for listener, service in services.items():
         [port] = service["spec"]["ports"]
         assert port["targetPort"] == listener
-        assert service["spec"]["selector"].items() <= LABELS.items()
+        assert service["spec"]["selector"].items() <= labels.items()
         [rule] = policies[listener]["spec"]["ingress"]
         assert [one["port"] for one in rule["ports"]] == [listener]
     assert policies["public"]["spec"]["ingress"][0]["from"] != policies["private"]["spec"]["ingress"][0]["from"]
@@ -219,7 +312,7 @@ def test_public_and_private_listener_have_services_and_policies_of_their_own() -
     assert "ingress" not in rest, "nobody comes in by the one that is for all"
     assert set(rest["policyTypes"]) == {"Ingress", "Egress"}
     for policy in policies.values():
-        assert policy["spec"]["podSelector"]["matchLabels"].items() <= LABELS.items()
+        assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
 
 
 def test_an_ingress_leads_to_the_public_listener_alone(tmp_path: Path) -> None:
@@ -230,9 +323,9 @@ def test_an_ingress_leads_to_the_public_listener_alone(tmp_path: Path) -> None:
 
 
 def test_prometheus_scrapes_the_private_listener_under_the_name_that_the_rules_know() -> None:
-    [monitor] = by_kind(SHIPPED, "ServiceMonitor")
+    [monitor] = by_kind(ALONE, "ServiceMonitor")
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
-    chosen = [one for one in by_kind(SHIPPED, "Service") if wanted <= one["metadata"]["labels"].items()]
+    chosen = [one for one in by_kind(ALONE, "Service") if wanted <= one["metadata"]["labels"].items()]
     [port] = [port["name"] for one in chosen for port in one["spec"]["ports"]]
     [endpoint] = monitor["spec"]["endpoints"]
     assert (endpoint["port"], endpoint["path"], port) == ("private", "/metrics", "private")
@@ -240,7 +333,7 @@ def test_prometheus_scrapes_the_private_listener_under_the_name_that_the_rules_k
 
 
 def test_the_rules_are_the_shipped_ones(tmp_path: Path) -> None:
-    [rule] = by_kind(SHIPPED, "PrometheusRule")
+    [rule] = by_kind(ALONE, "PrometheusRule")
     groups = rule["spec"]["groups"]
     assert groups == [group for path in RULES for group in load(path)["groups"]]
     (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": groups}), "utf-8")
@@ -263,4 +356,4 @@ def test_the_versions_are_this_release() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     chart = load(CHART / "Chart.yaml")
     assert chart["version"] == chart["appVersion"] == version
-    assert CONTAINER["image"] == f"healthd:{version}"
+    assert {container(workload)["image"] for _, workload in BOTH.values()} == {f"healthd:{version}"}

@@ -11,7 +11,8 @@ import pytest
 import typer
 
 from healthd.cli import app
-from healthd.metrics import Metrics
+from healthd.metrics import Metrics, Of
+from tests.deploy.grafana import BOARDS, Asked, queries
 from tests.deploy.promtool import PROMETHEUS, ROOT, RULE_TESTS, load, promtool, rules
 
 ALERTS, RECORDS = rules("alert"), rules("record")
@@ -96,6 +97,49 @@ def test_a_rule_asks_only_for_what_healthd_shows(name: str, rule: dict[str, Any]
     asked = _names(rule["expr"])
     assert asked
     assert {_of(one) for one in asked} <= DESCRIBED.keys() | OF_PROMETHEUS
+
+
+_ALIKE = re.compile(r"\b(?:max|min)(?: by \((?P<by>[^)]*)\))?\s*\(\s*$")
+_GROWN = re.compile(r"\b(?:rate|increase|max_over_time)\(\s*$")
+
+
+def adds_up_replicas(expression: str) -> list[str]:
+    """The figures that would come out wrong with several replicas: of the store, and not the same whoever tells them;
+    or counted by each process, and not brought together.
+    """
+    found = []
+    for asked in re.finditer(r"(?<![\w:])healthd_\w+\b(?![\w:])", re.sub(r'"[^"]*"', '""', expression)):
+        one, before = DESCRIBED[_of(asked[0])], re.sub(r'"[^"]*"', '""', expression)[: asked.start()]
+        alike, grown = _ALIKE.search(before), _GROWN.search(before)
+        if one.of is Of.STORE and not (alike and "instance" not in (alike["by"] or "")):
+            found.append(one.name)
+        if one.kind != "gauge" and not (grown and re.search(r"\b(?:sum|max)\b", before)):
+            found.append(one.name)
+    return found
+
+
+@pytest.mark.parametrize(("name", "rule"), [*ALERTS.items(), *RECORDS.items()], ids=[*ALERTS, *RECORDS])
+def test_a_rule_is_right_with_three_replicas(name: str, rule: dict[str, Any]) -> None:
+    assert adds_up_replicas(rule["expr"]) == []
+
+
+@pytest.mark.parametrize("asked", [one for path in BOARDS for one in queries(path)], ids=lambda one: one.panel)
+def test_a_panel_is_right_with_three_replicas(asked: Asked) -> None:
+    assert adds_up_replicas(asked.expr) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "sum(healthd_incidents_open)",
+        "max by (workspace, instance) (healthd_incidents_open)",
+        "healthd_outbox_oldest_due_seconds > 600",
+        "rate(healthd_webhooks_total[5m]) > 1",
+        "sum(healthd_webhooks_total)",
+    ],
+)
+def test_what_would_be_wrong_with_three_replicas_is_noticed(wrong: str) -> None:
+    assert adds_up_replicas(wrong)
 
 
 def test_the_runbook_has_a_section_for_each_alert_and_no_other() -> None:

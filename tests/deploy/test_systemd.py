@@ -18,6 +18,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from healthd.store.database import Store
+from healthd.terminal import EXIT_CONFIG
 from tests.deploy.promtool import load
 from tests.deploy.shipped import DEPLOY, lint, secret_files, settings_of
 from tests.fresh_store import fresh_store
@@ -58,6 +59,21 @@ def test_systemd_understands_every_line_of_the_unit(unit: Path) -> None:
 
 
 @linux
+def test_with_postgresql_it_is_tried_again_for_as_long_as_it_takes(unit: Path) -> None:
+    more = unit.with_name("healthd.service.d") / "postgresql.conf"
+    more.parent.mkdir()
+    shutil.copy(FOLDER / "healthd.postgresql.conf", more)
+    analyze = [program("systemd-analyze", "`apt-get install systemd`"), "verify", "--man=no", str(unit)]
+    told = subprocess.run(analyze, capture_output=True, text=True, check=False)
+    ours = [line for line in told.stderr.splitlines() if "healthd.service" in line]
+    assert (ours, told.returncode) == ([], 0)
+    lines = more.read_text("utf-8").splitlines()
+    assert "StartLimitIntervalSec=0" in lines
+    assert setting("Restart") == "on-failure"
+    assert setting("RestartPreventExitStatus") == str(EXIT_CONFIG), "a mistake in the settings is not tried again"
+
+
+@linux
 def test_the_unit_is_closed_as_far_as_it_can_be(unit: Path) -> None:
     analyze = program("systemd-analyze", "`apt-get install systemd`")
     command = [analyze, "security", "--no-pager", "--offline=true", "--threshold=25", str(unit)]
@@ -83,6 +99,8 @@ def test_user_and_folders_are_made_and_the_secrets_are_closed(tmp_path: Path) ->
         told = subprocess.run(command, capture_output=True, text=True, check=False)
         assert told.returncode == 0, told.stderr
     assert "\nhealthd:x:" in "\n" + (tmp_path / "etc" / "passwd").read_text("utf-8")
+    data = tmp_path / "var" / "lib" / "healthd"
+    assert (data.stat().st_mode & 0o777, data.stat().st_uid != 0) == (0o700, True)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (settings.parent, settings, key.parent, key)}
     [group] = re.findall(r"^healthd:[^:]*:(\d+):", (tmp_path / "etc" / "group").read_text("utf-8"), re.MULTILINE)
     assert {(path.stat().st_uid, path.stat().st_gid) for path in (settings, key)} == {(0, int(group))}

@@ -84,7 +84,9 @@ class Desk:
 
     def discover(self, *listed: Listed, profile: str = "", **options: Any) -> list[Change]:
         self.now += timedelta(milliseconds=1)
-        return self.engine.discover(self.connection, "acme", listed, self.now, profile, **options)
+        changes = self.engine.discover(self.connection, "acme", listed, self.now, profile, **options)
+        self.engine.answers_again(self.connection, "acme", [entry.ref for entry in listed], self.now)
+        return changes
 
     def read(self, signal: Signal, ref: str = "1", **facts: Any) -> Change:
         (change,) = self.apply(self.reading(signal, ref, **facts))

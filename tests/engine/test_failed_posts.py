@@ -11,9 +11,10 @@ import pytest
 from healthd.core.model import Lane, Signal, State
 from healthd.core.post_failures import CANDIDATES, PostFailure
 from healthd.engine import CANNOT_PUBLISH, Change
-from healthd.store import decisions, housekeeping, incidents, post_failures
+from healthd.store import decisions, incidents, post_failures
 from healthd.store.post_failures import FailedPost
 from tests.engine.desk import DAY, HOUR, MINUTE, NOON, SECOND, Desk
+from tests.tidy import tidy
 
 CODE = "TOKEN_EXPIRED"
 
@@ -233,5 +234,5 @@ def test_they_are_kept_as_long_as_the_history_is(desk: Desk) -> None:
     desk.read(Signal.OK)
     fails(desk)
     for days, left in ((399, 1), (401, 0)):
-        housekeeping.prune(desk.connection, NOON + days * DAY)
+        tidy(desk.connection, NOON + days * DAY)
         assert len(failed(desk)) == left

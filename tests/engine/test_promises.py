@@ -429,15 +429,15 @@ NEWS: dict[str, tuple[Known, Signal, dict[str, Any], bool]] = {
     "not paused, as before": (WELL, Signal.OK, {"paused": False}, False),
     "bad": (WELL, Signal.BAD_TOKEN, {}, True),
     "an error": (WELL, Signal.ERROR, {}, True),
-    "well after an error": (replace(WELL, error_since=NOON), Signal.OK, {}, True),
-    "well, and was missed": (replace(WELL, missing=True), Signal.OK, {}, True),
-    "expiring as before": (replace(WELL, state=State.EXPIRING), Signal.OK, {}, False),
-    "expired as before": (replace(WELL, state=State.EXPIRED), Signal.BAD_TOKEN, {}, False),
-    "repaired": (replace(WELL, state=State.EXPIRED), Signal.OK, {}, True),
-    "disconnected as before": (replace(WELL, state=State.DISCONNECTED, error_since=NOON), Signal.ERROR, {}, False),
-    "never looked at": (replace(WELL, state=State.UNKNOWN), Signal.OK, {}, True),
-    "a suspect is always worth a look": (replace(WELL, state=State.SUSPECT), Signal.OK, {}, True),
-    "so is one thought removed": (replace(WELL, state=State.REMOVED), Signal.OK, {}, True),
+    "well after an error": (WELL._replace(error_since=NOON), Signal.OK, {}, True),
+    "well, and was missed": (WELL._replace(missing=True), Signal.OK, {}, True),
+    "expiring as before": (WELL._replace(state=State.EXPIRING), Signal.OK, {}, False),
+    "expired as before": (WELL._replace(state=State.EXPIRED), Signal.BAD_TOKEN, {}, False),
+    "repaired": (WELL._replace(state=State.EXPIRED), Signal.OK, {}, True),
+    "disconnected as before": (WELL._replace(state=State.DISCONNECTED, error_since=NOON), Signal.ERROR, {}, False),
+    "never looked at": (WELL._replace(state=State.UNKNOWN), Signal.OK, {}, True),
+    "a suspect is always worth a look": (WELL._replace(state=State.SUSPECT), Signal.OK, {}, True),
+    "so is one thought removed": (WELL._replace(state=State.REMOVED), Signal.OK, {}, True),
 }
 
 
@@ -456,7 +456,7 @@ def test_what_is_no_news_would_have_changed_no_state(desk: Desk) -> None:
         State.EXPIRED: Signal.BAD_TOKEN,
         State.DISCONNECTED: Signal.ERROR,
     }.items():
-        known = replace(WELL, state=state, validity_days=None)
+        known = WELL._replace(state=state, validity_days=None)
         assert not desk.engine.is_news(known, desk.reading(signal, source=Source.BULK))
         ref = str(state)
         desk.read(Signal.OK, ref)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from healthd.metrics import Described, Metrics, Snapshot
+from healthd.metrics import Described, Metrics, Of, Snapshot
 
 ROOT = Path(__file__).parents[2]
 DESCRIBED = {one.name: one for one in Metrics("").described}
@@ -34,6 +35,17 @@ def test_all_that_is_exposed_is_described_and_the_other_way_round() -> None:
     }
 
 
-def test_the_documentation_lists_every_metric() -> None:
+def test_the_documentation_lists_every_metric_and_says_whose_it_is() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text("utf-8")
-    assert [name for name in DESCRIBED if f"`{name}`" not in page] == []
+    listed = dict(re.findall(r"(?m)^\| `(healthd_\w+)` \| [^|]*\| (\w+) \|", page))
+    assert listed == {one.name: str(one.of) for one in DESCRIBED.values()}
+
+
+def test_what_a_snapshot_of_the_store_brings_is_the_store_s_and_all_else_the_process_s() -> None:
+    def shown(snapshot: Snapshot | None) -> set[str]:
+        text = "".join(Metrics("").exposition(snapshot))
+        return {family.name for family in text_string_to_metric_families(text)}
+
+    of_the_store = {one.name for one in DESCRIBED.values() if one.of is Of.STORE}
+    read_by_the_process = {name for name in of_the_store if name.startswith("healthd_api_allowance_")}
+    assert shown(Snapshot(datetime.now(UTC))) - shown(None) == of_the_store - read_by_the_process

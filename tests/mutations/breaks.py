@@ -38,6 +38,9 @@ _SEVERAL = "tests/web/test_several_accounts_page.py"
 _EMAIL = "tests/channels/test_email.py"
 _SELF_CARE = "tests/webhooks/test_self_care.py"
 _GAPS = "tests/mutations/test_gaps.py"
+_SHARED = "tests/store/test_several_daemons.py"
+_MOVE = "tests/store/test_move.py"
+_CLUSTER = "tests/cluster/test_three_daemons.py"
 
 BREAKS: Mapping[str, Break] = {
     "the answer does not wait for the commit": Break(
@@ -511,6 +514,47 @@ BREAKS: Mapping[str, Break] = {
         "healthd/core/machine.py",
         {"_row(_R, _sig.OK,              _R),": "_row(_R, _sig.OK,              _H),"},
         (f"{_MACHINE}::test_a_tombstone_is_lifted_only_by_a_new_connection",),
+    ),
+    "who slept for longer than a lease sends all the same": Break(
+        "P4",
+        "healthd/outbox.py",
+        {
+            "        if notice.lease_until is not None and self.now() > notice.lease_until - SENDING:\n"
+            "            raise LeaseLost\n": ""
+        },
+        (f"{_OUTBOX}::test_a_sender_that_stood_still_hands_nothing_over",),
+    ),
+    "two daemons change one workspace at once": Break(
+        "P4",
+        "healthd/store/postgres.py",
+        {"pg_advisory_xact_lock({_key(workspace)})": "pg_advisory_xact_lock_shared({_key(workspace)})"},
+        (f"{_SHARED}::test_whoever_changes_the_same_waits_and_nobody_else[acme-acme]",),
+    ),
+    "a sender waits for whoever is changing a notice": Break(
+        "P3",
+        "healthd/store/notices.py",
+        {"    .with_for_update(of=notices, skip_locked=True)\n": "    .with_for_update(of=notices)\n"},
+        (f"{_SHARED}::test_a_notice_that_somebody_is_changing_holds_no_sender_up",),
+    ),
+    "two daemons sweep at once": Break(
+        "P7",
+        "healthd/store/jobs.py",
+        {
+            '        or_(jobs.c.lease_until.is_(None), jobs.c.lease_until <= bindparam("now")),\n': "",
+        },
+        (f"{_SHARED}::test_what_one_is_at_nobody_else_begins[postgresql]",),
+    ),
+    "a dead daemon's sweep is nobody's until the next one is due": Break(
+        "P8",
+        "healthd/sweep.py",
+        {"            if lease_until is None:\n": "            if True:\n"},
+        (f"{_CLUSTER}::test_what_a_dead_one_was_at_others_do_once_its_lease_has_ended",),
+    ),
+    "what was moved can be worked with in both places": Break(
+        "P4",
+        "healthd/store/move.py",
+        {"        _mark(database)\n": "        assert _mark\n"},
+        (f"{_MOVE}::test_the_file_is_kept_and_nobody_works_with_it_by_mistake",),
     ),
     "nothing is redacted": Break(
         "P9",

@@ -161,10 +161,28 @@ async def test_a_lease_that_ended_lets_another_sender_go_on(scene: Surroundings)
 async def test_a_sender_that_lost_its_lease_has_no_say_any_more(scene: Surroundings) -> None:
     await scene.breaks()
     [stale] = await scene.claimed("slow")
+    on_its_way = asyncio.Event()
+    scene.mail.answers = [on_its_way]
+    slow = asyncio.create_task(scene.outbox._safely(stale))
+    await scene.until(lambda: len(scene.mail.got) == 1, "the hand-over")
     scene.travel(LEASE + timedelta(seconds=1))
     await scene.outbox.send_due()
-    scene.mail.answers = [Dead("too late to matter")]
+    [sent] = [one for one in await scene.notices() if one.kind is OPENED]
+    assert (sent.status, sent.receipt) == (SENT, {"number": "1"})
+    on_its_way.set()
+    await slow
+    assert [one for one in await scene.notices() if one.kind is OPENED] == [sent]
+
+
+async def test_a_sender_that_stood_still_hands_nothing_over(scene: Surroundings) -> None:
+    """Its process slept, and would send at a time when another one may have taken the message over."""
+    await scene.breaks()
+    [stale] = await scene.claimed("asleep")
+    scene.travel(LEASE - timedelta(seconds=1))
     await scene.outbox._safely(stale)
+    assert scene.mail.got == []
+    scene.travel(LEASE)
+    assert await scene.outbox.send_due() == 1
     assert (await scene.fates())[0] == (OPENED, SENT)
 
 
@@ -257,6 +275,7 @@ async def test_a_channel_that_hangs_holds_up_no_other(tmp_path: Path) -> None:
         await scene.breaks("900")
         running = asyncio.create_task(scene.outbox.run())
         await scene.until(lambda: len(scene.channels["slack"].taken) == 1, "the other channel's message")
+        await scene.until(lambda: len(scene.mail.got) >= AT_ONCE, "as many as may go at once")
         assert len(scene.mail.got) == AT_ONCE, "no more at once than that"
         scene.mail.silent.set()
         await scene.until(lambda: len(scene.mail.taken) == 3 * AT_ONCE, "all of it, in its turn")

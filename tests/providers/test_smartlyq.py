@@ -14,6 +14,7 @@ import ssl
 import struct
 import threading
 import traceback
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -28,12 +29,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from healthd.core.model import Lane, Listed, Observation, Profile, Signal, Source
-from healthd.providers import base, smartlyq
+from healthd.providers import base, long_lists, smartlyq
 from healthd.providers.allowance import Allowance
 from healthd.providers.base import (
     BadAnswer,
     Conflict,
     ForbiddenLink,
+    IsNews,
     MissingScope,
     NotFound,
     PaymentRequired,
@@ -731,7 +733,7 @@ async def test_a_reading_says_what_all_of_its_fields_say_together(
     bulk = await client.health_all(None)
     if signal is None:
         assert isinstance(await failure(client.health("7", None, Lane.CONFIRM)), BadAnswer)
-        assert (bulk.observations, bulk.unclear) == ([], ["7"])
+        assert (list(bulk.observations), bulk.unclear) == ([], ["7"])
     else:
         assert (await client.health("7", None, Lane.CONFIRM)).signal is signal
         assert ([seen.signal for seen in bulk.observations], bulk.unclear) == ([signal], [])
@@ -860,7 +862,7 @@ async def test_an_account_that_is_in_the_bulk_answer_twice_is_asked_for_by_itsel
 async def test_an_empty_bulk_answer_is_an_answer(peer: Peer, client: Client) -> None:
     peer.says(ok({"accounts": []}))
     bulk = await client.health_all("128")
-    assert (bulk.observations, bulk.unclear, bulk.bad_rows, bulk.asked_at) == ([], [], 0, NOW)
+    assert (list(bulk.observations), bulk.unclear, bulk.bad_rows, bulk.asked_at) == ([], [], 0, NOW)
     assert peer.asked[0].headers["x-profile-id"] == "128"
 
 
@@ -872,7 +874,7 @@ async def test_u22_few_bad_rows_are_counted_and_many_discard_the_whole(bad: obje
     good: list[object] = [row(id=number) for number in range(1, 96)]
     peer.says(ok({"accounts": good + [bad] * 5}))
     bulk = await client.health_all(None)
-    assert (len(bulk.observations), bulk.bad_rows, bulk.unclear) == (95, 5, [])
+    assert (len(list(bulk.observations)), bulk.bad_rows, bulk.unclear) == (95, 5, [])
     peer.says(ok({"accounts": good + [bad] * 6}))
     error = await failure(client.health_all(None))
     assert isinstance(error, BadAnswer)
@@ -902,9 +904,9 @@ async def test_a_long_answer_is_read_in_pieces_so_that_nobody_waits_for_the_whol
     assert [seen.ref for seen in bulk.observations] == [str(n) for n in range(1, 5001)]
     list_body = json.dumps({"meta": meta, "success": True, "data": rows}, indent=indent)
     peer.says(answer(200, list_body.encode()))
-    assert len(await client.list_accounts(None, Lane.BULK)) == 5000
-    assert len(bulk_body) > 5 * smartlyq.PIECE
-    assert max(sizes) <= 2 * smartlyq.PIECE + 100
+    assert len((await client.list_accounts(None, Lane.BULK)).shown) == 5000
+    assert len(bulk_body) > 5 * long_lists.PIECE
+    assert max(sizes) <= 2 * long_lists.PIECE + 100
 
 
 async def test_the_rows_of_a_long_answer_are_judged_off_the_event_loop(
@@ -948,21 +950,103 @@ _long = st.fixed_dictionaries(
 )
 
 
-@given(_long, st.sampled_from([None, 1]), st.integers(0, 30), st.randoms(use_true_random=False))
+def in_pieces(body: bytes, path: tuple[str, ...], size: int, parts: int) -> Any:
+    """What is read of the body while it arrives in so many parts, its list put back together."""
+    rows: list[Any] = []
+    reading = long_lists.LongList(path, rows.extend, size)
+    step = len(body) // parts + 1
+    for start in range(0, len(body), step):
+        if reading.add(body[start : start + step]):
+            reading.read()
+    said = reading.end()
+    holder = said
+    for name in path[:-1]:
+        holder = holder.get(name) if isinstance(holder, dict) else None
+    if rows:
+        holder[path[-1]] = rows
+    return said
+
+
+@given(
+    _long,
+    st.sampled_from([None, 1]),
+    st.sampled_from([("data",), ("data", "accounts")]),
+    st.integers(0, 30),
+    st.integers(1, 9),
+    st.randoms(use_true_random=False),
+)
 def test_reading_in_pieces_finds_what_reading_at_once_finds(
-    said: dict[str, Any], indent: int | None, size: int, order: random.Random
+    said: dict[str, Any], indent: int | None, path: tuple[str, ...], size: int, parts: int, order: random.Random
 ) -> None:
     shuffled = dict(sorted(said.items(), key=lambda _: order.random()))
     body = json.dumps(shuffled, indent=indent, ensure_ascii=False).encode()
-    assert smartlyq._in_pieces(body, size) == orjson.loads(body)
+    assert in_pieces(body, path, size, parts) == orjson.loads(body)
     for damaged in (body[: len(body) // 2], body + b"}", body.replace(b"}", b"", 1), body.replace(b",", b",,", 1)):
         try:
             expected = orjson.loads(damaged)
         except orjson.JSONDecodeError:
             with pytest.raises(orjson.JSONDecodeError):
-                smartlyq._in_pieces(damaged, size)
+                in_pieces(damaged, path, size, parts)
         else:
-            assert smartlyq._in_pieces(damaged, size) == expected
+            assert in_pieces(damaged, path, size, parts) == expected
+
+
+def test_an_answer_that_holds_its_list_twice_is_none() -> None:
+    body = b'{"data":[{"a":1},{"a":2},{"a":3}],"data":[{"b":1}]}'
+    with pytest.raises(ValueError, match="not where it seemed to be"):
+        in_pieces(body, ("data",), 1, 3)
+
+
+def test_a_list_of_two_hundred_thousand_rows_is_never_held_whole() -> None:
+    row = json.dumps({"id": 7, "platform": "facebook", "account_name": "Acme", "status": "connected"}).encode()
+    taken = 0
+
+    def count(rows: list[Any]) -> None:
+        nonlocal taken
+        taken += len(rows)
+
+    reading = long_lists.LongList(("data", "accounts"), count)
+    tracemalloc.start()
+    try:
+        reading.add(b'{"success":true,"data":{"accounts":[' + row)
+        for _ in range(199):
+            if reading.add((b"," + row) * 1000):
+                reading.read()
+        reading.add((b"," + row) * 999 + b"]}}")
+        assert reading.end() == {"success": True, "data": {"accounts": []}}
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert taken == 200_000
+    assert peak < len(row) * taken / 4, "less than a quarter of the text alone"
+
+
+async def test_only_what_is_news_is_kept_of_a_bulk_answer_and_all_that_was_shown_is_known(
+    peer: Peer, client: Client
+) -> None:
+    async def compare() -> IsNews:
+        return lambda ref, signal, days, paused: ref in {"2", "4"}
+
+    rows = [row(id=1), row(id=2), row(id=3, status="published"), row(id=4), row(id=4), row(id=5), row(id=5)]
+    peer.says(ok({"accounts": rows}))
+    bulk = await client.health_all(None, compare)
+    assert [seen.ref for seen in bulk.observations] == ["2"]
+    assert bulk.unclear == ["3", "4", "5"]
+    assert bulk.shown == {"1", "2", "3", "4", "5"}
+
+
+async def test_a_long_answer_has_the_time_that_its_length_needs(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def at_leisure(writer: asyncio.StreamWriter) -> None:
+        writer.write(b'HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{"success":true,"data":{"accounts":[')
+        for number in range(1, 11):
+            writer.write(json.dumps(row(id=number)).encode() + (b"," if number < 10 else b"]}}"))
+            await writer.drain()
+            await asyncio.sleep(0.1)
+
+    monkeypatch.setattr(smartlyq, "SLOWEST", 10)
+    peer.says(at_leisure)
+    async with connected(peer, timeout=0.5) as client:
+        assert len((await client.health_all(None)).shown) == 10
 
 
 async def test_the_list_names_every_account(peer: Peer, client: Client) -> None:
@@ -972,7 +1056,7 @@ async def test_the_list_names_every_account(peer: Peer, client: Client) -> None:
         {"id": 2**64 - 1, "platform": "bluesky", "name": "A\nB\u202e", "account_username": 7},
     ]
     peer.says(ok(rows))
-    assert await client.list_accounts(None, Lane.BULK) == [
+    assert list((await client.list_accounts(None, Lane.BULK)).entries) == [
         Listed("1", "twitter", "Acme", "@acme"),
         Listed("2", "other", "2"),
         Listed("18446744073709551615", "bluesky", "A B"),
@@ -1115,12 +1199,12 @@ async def test_every_request_is_in_the_contract_and_its_example_is_understood(
     peer.by_path["/v1/social/accounts/123/resume"] = answer(200, example(contract, f"{account}/resume", "post"))
 
     assert await client.identity() == "Acme Corp"
-    assert await client.list_accounts(None, Lane.BULK) == [Listed("128", "twitter", "Acme Corp")]
+    assert list((await client.list_accounts(None, Lane.BULK)).entries) == [Listed("128", "twitter", "Acme Corp")]
     reading = await client.health("123", None, Lane.CONFIRM)
     assert (reading.signal, reading.validity_days, reading.platform) == (Signal.OK, 45, "facebook")
     assert reading.request_id == "req_abc123"
     bulk = await client.health_all(None)
-    assert (bulk.observations, bulk.unclear, bulk.bad_rows) == ([], ["128"], 0)
+    assert (list(bulk.observations), bulk.unclear, bulk.bad_rows) == ([], ["128"], 0)
     assert await client.mint("123", None) == "https://app.smartlyq.com/connect/facebook?token=..."
     await client.pause("123", None)
     await client.resume("123", None)
@@ -1195,4 +1279,4 @@ async def test_half_a_character_in_one_name_hides_no_other_account(
 def test_what_is_no_json_stays_none() -> None:
     for body in (b"", b"{", b'{"a":NaN}', rb'{"a":"\ud83e', rb'["\u12"]'):
         with pytest.raises(orjson.JSONDecodeError):
-            smartlyq._read_json(body, orjson.loads)
+            long_lists.read_json(body)

@@ -35,6 +35,16 @@ def environment() -> dict[str, str]:
     return dict(pair.split("=", 1) for line in said("ENV") for pair in line.split())
 
 
+LEAST = (
+    f'public_url = "https://healthd.example.com"\n[link]\nsecrets = ["{"s" * 32}"]\n'
+    '[workspaces.acme]\napi_key = "sqk_test_acme"\n'
+)
+
+
+def settings_environment() -> dict[str, str]:
+    return {name: value for name, value in environment().items() if name.startswith(ENV_PREFIX)}
+
+
 def test_it_is_built_in_stages_on_a_base_image_of_the_builders_choice() -> None:
     before, *built = stages()
     assert before == [("ARG", "PYTHON_IMAGE=python:3.13-slim")]
@@ -61,7 +71,6 @@ def test_it_does_not_run_as_root_and_writes_only_to_its_volume() -> None:
     last = [name for name, _ in stages()[-1]]
     assert "RUN" not in last[last.index("USER") :]
     assert said("VOLUME") == ["/data"]
-    assert environment()["HEALTHD_STORE__URL"].startswith("sqlite:////data/")
     assert environment()["PYTHONDONTWRITEBYTECODE"] == "1"
 
 
@@ -80,14 +89,27 @@ def test_it_says_what_it_is(label: str) -> None:
 
 def test_its_settings_are_accepted_and_both_listeners_can_be_reached_from_outside(tmp_path: Path) -> None:
     config = tmp_path / "healthd.toml"
-    config.write_text(
-        'public_url = "https://healthd.example.com"\n'
-        f'[link]\nsecrets = ["{"s" * 32}"]\n'
-        '[workspaces.acme]\napi_key = "sqk_test_acme"\n'
-    )
-    settings = load(config, {name: value for name, value in environment().items() if name.startswith(ENV_PREFIX)})
+    config.write_text(LEAST)
+    settings = load(config, settings_environment())
     listeners = [split_address(address) for address in (settings.server.listen, settings.server.admin_listen)]
     assert listeners == [("0.0.0.0", 8080), ("0.0.0.0", 9090)]
+
+
+@pytest.mark.parametrize(
+    ("store", "address"),
+    {
+        "": "sqlite:////data/healthd.db",
+        '[store]\nurl = "postgresql://healthd@db.example.com/healthd"\n': "postgresql://healthd@db.example.com/healthd",
+    }.items(),
+    ids=["without a word", "PostgreSQL"],
+)
+def test_everything_is_kept_on_its_volume_or_where_the_settings_say(store: str, address: str, tmp_path: Path) -> None:
+    config = tmp_path / "healthd.toml"
+    config.write_text(LEAST + store)
+    found = load(config, settings_environment()).store
+    [folder] = said("WORKDIR")
+    assert found.url.replace("sqlite:///", f"sqlite:///{folder}/") == address
+    assert found.is_postgres or [folder] == said("VOLUME")
 
 
 def test_only_the_public_port_is_exposed() -> None:

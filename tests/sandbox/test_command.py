@@ -6,6 +6,7 @@ import asyncio
 import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from healthd.cli import app
+from healthd.sandbox.app import Sandbox, SandboxOptions
 from tests.sandbox.listener import PATIENCE, Listener
 
 
@@ -68,3 +70,10 @@ def test_an_option_that_makes_no_sense_is_refused(option: list[str]) -> None:
     refused = CliRunner().invoke(app, ["sandbox", *option])
     assert refused.exit_code == 2
     assert option[0] in refused.output
+
+
+def test_accounts_are_spread_evenly_over_profiles() -> None:
+    made = Sandbox(SandboxOptions(accounts=33, profiles=4))
+    homes = Counter(account.profile for account in made.world.accounts.values())
+    assert homes == {201: 9, 202: 8, 203: 8, 204: 8}
+    assert not list(made.world.accounts_of("sandbox", None))

@@ -6,12 +6,15 @@ from collections.abc import AsyncIterator
 from typing import Literal
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+import pytest_asyncio
+from playwright.async_api import Browser, Page
 
 from healthd.sandbox.sender import EVENTS
 from tests.loopback import answer
-from tests.sandbox.listener import Listener
+from tests.sandbox.listener import Listener, listening
 from tests.sandbox.scene import Scene, served
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PHONE, DESKTOP = 360, 1280
 Scheme = Literal["light", "dark"]
@@ -36,15 +39,23 @@ LOWEST_CONTRAST = """() => {
 }"""
 
 
-@pytest.fixture
-async def chromium() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path="/usr/bin/chromium",
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield browser
-        await browser.close()
+@pytest_asyncio.fixture(loop_scope="session")
+async def chromium(browser: Browser) -> AsyncIterator[Browser]:
+    yield browser
+    for context in browser.contexts:
+        await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def scene() -> AsyncIterator[Scene]:
+    async with served() as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def listener() -> AsyncIterator[Listener]:
+    async with listening() as made:
+        yield made
 
 
 async def view(browser: Browser, width: int = DESKTOP, scheme: Scheme = "light") -> Page:

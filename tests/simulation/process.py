@@ -15,7 +15,7 @@ import httpx2
 from sqlalchemy import Connection
 from starlette.types import ASGIApp
 
-from healthd.app import Daemon, _application
+from healthd.app import Daemon
 from healthd.channels.base import Channel
 from healthd.config import Settings
 from healthd.core.contacts import Contact
@@ -141,7 +141,7 @@ class Process:
         self.spawn(daemon.outbox.run())
         daemon.sweep.start()
         daemon._inbox.set()
-        self.app = _application(daemon._public_routes)
+        self.app = daemon.public_application()
 
     async def end(self) -> None:
         """After death: nothing of it goes on."""

@@ -189,6 +189,36 @@ def test_a_sweep_compares_with_what_is_known_of_that_profile(connection: Connect
     assert accounts.known(connection, "acme", "p") == {"1": Known(State.HEALTHY, False, 30, None, True)}
 
 
+LISTED = {
+    "as before": (("1", "Account", "@acme"), False),
+    "without its handle": (("1", "Account", None), False),
+    "under another name": (("1", "Bakery", None), True),
+    "under another handle": (("1", "Account", "@bakery"), True),
+    "one that was missed": (("missed", "Account", None), True),
+    "one thought removed": (("removed", "Account", None), True),
+    "one of another profile": (("elsewhere", "Account", None), True),
+}
+
+
+@pytest.mark.parametrize(("entry", "anew"), LISTED.values(), ids=LISTED)
+def test_the_inventory_takes_in_only_what_is_not_on_record_so(
+    connection: Connection, entry: tuple[str, str, str | None], anew: bool
+) -> None:
+    add_account(connection, "1", profile="p", name="Account", username="@acme")
+    add_account(connection, "missed", profile="p", name="Account", missing_since=NOON)
+    add_account(connection, "removed", profile="p", name="Account", state=State.REMOVED)
+    add_account(connection, "elsewhere", name="Account")
+    assert accounts.on_record(connection, "acme", "p").is_listed_anew(*entry) is anew
+
+
+def test_of_an_account_only_what_differs_is_written(connection: Connection) -> None:
+    stored = add_account(connection, "1", state=State.HEALTHY, name="Account")
+    accounts.mute(connection, stored.id, NOON)
+    change(connection, stored, as_of=NOON, validity_days=3)
+    found = accounts.load(connection, "acme", ["1"])["1"]
+    assert (found.muted_until, found.account.as_of, found.account.validity_days) == (NOON, NOON, 3)
+
+
 FOUND = {
     "workspace and ref": ("acme/7", ["7"]),
     "a ref, in any workspace": ("7", ["7", "7"]),

@@ -187,7 +187,7 @@ UNUSABLE: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_what_is_no_copy_for_this_release_is_refused_and_the_database_stays(one: Path, path: Path, what: str) -> None:
     spoil, said = UNUSABLE[what]
     spoil(one)
-    with pytest.raises((NotUsable, migrations.SchemaTooNew), match=said):
+    with pytest.raises((NotUsable, migrations.WrongSchema), match=said):
         put_back(path, one)
     assert names(path) == ["1", "2"]
     assert list(path.parent.glob("*before-restore*")) == []

@@ -15,7 +15,9 @@ from healthd.core.model import Target
 from healthd.core.owners import Owned, Resolved, ResolvedLevel
 from healthd.store import contacts
 from healthd.store.contacts import API, FILE, RESOLVER, BadAddress
+from healthd.store.housekeeping import KEEP_RESOLVED
 from tests.store.rows import DAY, NOON
+from tests.tidy import tidy
 
 ADA = Contact(
     "ada",
@@ -213,7 +215,7 @@ def test_old_answers_go_and_the_contacts_that_only_they_named(connection: Connec
     contacts.put(connection, [Contact("eve", "Eve", ())], FILE, NOON)
     contacts.keep_answer(connection, "acme", "p7", "42", ANSWER, NOON)
     contacts.keep_answer(connection, "acme", "p7", "43", Resolved((), {"bob": BOB}), NOON + DAY)
-    contacts.prune(connection, NOON + DAY)
+    tidy(connection, NOON + DAY + KEEP_RESOLVED)
     assert everybody(connection) == {"bob": RESOLVER, "eve": FILE}
     assert contacts.kept_answer(connection, "acme", "p7", "42") is None
     assert contacts.kept_answer(connection, "acme", "p7", "43") is not None
@@ -242,7 +244,6 @@ HOT: dict[str, Callable[[Connection], object]] = {
     "assignment": lambda c: contacts.assignment(c, "acme", "youtube", "p7", "42"),
     "kept answer": lambda c: contacts.kept_answer(c, "acme", "p7", "42"),
     "bad among": lambda c: contacts.bad_among(c, [Target("mail", "ada@acme.example")]),
-    "prune": lambda c: contacts.prune(c, NOON),
 }
 
 

@@ -12,6 +12,7 @@ from healthd.store import housekeeping, inbox, incidents, migrations
 from healthd.store.database import sqlite_engine
 from healthd.store.inbox import Arrival, InboxStatus
 from tests.store.rows import DAY, NOON, SECOND, add_account
+from tests.tidy import tidy
 
 
 def arrival(event: str, workspace: str = "acme", body: bytes = b"{}") -> Arrival:
@@ -84,13 +85,13 @@ def test_old_bodies_are_emptied_but_their_ids_are_known_for_as_long_as_they_can_
     def bodies() -> dict[str, bytes]:
         return {row.event_id: row.body for row in connection.execute(text("SELECT event_id, body FROM inbox"))}
 
-    housekeeping.prune(connection, NOON + housekeeping.KEEP_BODIES)
+    tidy(connection, NOON + housekeeping.KEEP_BODIES)
     assert bodies() == {"done": b"{}", "parked": b"{}", "new": b"{}"}
-    housekeeping.prune(connection, NOON + housekeeping.KEEP_BODIES + SECOND)
+    tidy(connection, NOON + housekeeping.KEEP_BODIES + SECOND)
     assert bodies() == {"done": b"", "parked": b"{}", "new": b"{}"}
-    housekeeping.prune(connection, NOON + 90 * DAY)
+    tidy(connection, NOON + 90 * DAY)
     assert inbox.store(connection, [arrival("done")]) == [False]
-    housekeeping.prune(connection, NOON + housekeeping.KEEP_EVENT_IDS + SECOND)
+    tidy(connection, NOON + housekeeping.KEEP_EVENT_IDS + SECOND)
     assert bodies() == {}
 
 
@@ -101,5 +102,5 @@ def test_history_is_kept_for_more_than_a_year_and_then_forgotten(connection: Con
         now = NOON + days * DAY
         line = incidents.history_line(stored.id, seen, State.UNKNOWN, State.HEALTHY, now, None)
         incidents.record(connection, [line])
-    housekeeping.prune(connection, NOON + housekeeping.KEEP_HISTORY + SECOND)
+    tidy(connection, NOON + housekeeping.KEEP_HISTORY + SECOND)
     assert [line.recorded_at for line in incidents.history_of(connection, stored.id)] == [NOON + 35 * DAY]

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from healthd.store import migrations
 from healthd.store.database import sqlite_engine
-from healthd.store.migrations import SchemaTooNew
+from healthd.store.migrations import WrongSchema
 from healthd.store.schema import metadata
 
 VERSIONS = Path(migrations.__file__).parent / "versions"
@@ -71,7 +71,7 @@ def test_a_newer_schema_is_refused_with_what_to_do_and_left_alone(blank: Engine)
         migrations.upgrade(connection)
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with blank.begin() as connection:
-        with pytest.raises(SchemaTooNew, match=r"revision 9999.*Run the newer healthd.*backup"):
+        with pytest.raises(WrongSchema, match=r"revision 9999.*Run the newer healthd.*backup"):
             migrations.upgrade(connection)
         assert migrations.current(connection) == "9999"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from healthd.core.cadence import Cadence
-from healthd.core.model import Lane, NoticeKind, NoticeStatus
+from healthd.core.model import Lane, NoticeKind, NoticeStatus, Resolution
 from healthd.core.post_failures import PostFailure
 from healthd.store import accounts, contacts, decisions, housekeeping, inbox, incidents, notices, post_failures, storms
 from healthd.store.accounts import StoredAccount
@@ -34,6 +34,11 @@ def claim_again(connection: Connection) -> None:
     assert notices.claim(*facts)
 
 
+def forget_incident(connection: Connection) -> None:
+    incidents.resolve(connection, "i1", Resolution.REPAIRED, NOON)
+    assert housekeeping.CHORES[-2](connection, NOON + 500 * DAY)
+
+
 HOT: dict[str, Job] = {
     "claim probes": lambda c, a: accounts.claim_probes(c, "acme", tuple(Lane), NOON + DAY, MINUTE, 10),
     "next probe": lambda c, a: accounts.next_due(c, "acme", tuple(Lane)),
@@ -42,6 +47,8 @@ HOT: dict[str, Job] = {
     "next confirmation": lambda c, a: accounts.next_confirmation(c),
     "load accounts": lambda c, a: accounts.load(c, "acme", ["1"]),
     "known to a sweep": lambda c, a: accounts.known(c, "acme", "p"),
+    "known to the inventory": lambda c, a: accounts.on_record(c, "acme", "p"),
+    "held as paused": lambda c, a: notices.held_as_paused(c, "acme"),
     "shown to the inventory": lambda c, a: accounts.shown(c, "acme", ["1"]),
     "new ids": lambda c, a: accounts.new_ids(c, 1),
     "siblings": accounts.broken_siblings,
@@ -94,7 +101,6 @@ HOT: dict[str, Job] = {
     "a storm ends": lambda c, a: storms.end(c, "st1", NOON, "over"),
     "decide": lambda c, a: decisions.note(c, [Decision(NOON, a.id, "held", "because")]),
     "decisions of an account": lambda c, a: decisions.of_account(c, a.id),
-    "forget decisions": lambda c, a: decisions.prune(c, NOON),
     "owners": lambda c, a: contacts.assignment(c, "acme", "facebook", "p", "1"),
     "contacts by key": lambda c, a: contacts.directory(c, ["ada", "bob"]),
     "the endpoint's answer": lambda c, a: contacts.kept_answer(c, "acme", "p", "1"),
@@ -116,7 +122,8 @@ HOT: dict[str, Job] = {
     "open incidents counted": lambda c, a: incidents.open_counts(c),
     "presses of a link": lambda c, a: incidents.mints_since(c, "l1", NOON),
     "chosen instead": lambda c, a: incidents.other_connected_since(c, a, NOON - MINUTE),
-    "housekeeping": lambda c, a: housekeeping.prune(c, NOON),
+    "housekeeping": lambda c, a: housekeeping.prune(c, NOON - 500 * DAY),
+    "forgetting incidents": lambda c, a: forget_incident(c),
 }
 
 WALK = re.compile(
@@ -128,12 +135,30 @@ ONLY_OPEN = {
     "ix_storms_current", "ix_notices_recipient_due",
 }  # fmt: skip
 """Indexes of what is still to be done, which may be walked: they are as short as the work that waits."""
+GROWING = frozenset(
+    {
+        "accounts", "notices", "inbox", "history", "incidents", "links", "link_incidents", "mints", "decisions",
+        "post_failures", "audit",
+    }
+)  # fmt: skip
+PLANNED = re.compile(r"\s*(SELECT|UPDATE|DELETE|WITH)\b")
 BY_WORKSPACE_ALONE = re.compile(r"SEARCH accounts USING .*\(workspace=\?\)$")
 
 
 @pytest.mark.parametrize("connection", ["sqlite"], indirect=True)  # it plans the same for tables without rows
 @pytest.mark.parametrize("job", HOT.values(), ids=HOT)
-def test_what_runs_all_the_time_walks_through_nothing_that_only_grows(connection: Connection, job: Job) -> None:
+def test_what_runs_all_the_time_walks_through_nothing_that_only_grows(
+    connection: Connection, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for statement, parameters in questions(connection, job, monkeypatch):
+        for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters):
+            walks = WALK.match(row.detail) and row.detail.split()[-1] not in ONLY_OPEN
+            assert not walks, (row.detail, statement)
+            assert not BY_WORKSPACE_ALONE.match(row.detail), (row.detail, statement)
+
+
+def questions(connection: Connection, job: Job, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """The statements that a job makes, with their parameters, in a database that has a little of everything."""
     stored = add_account(connection, "1", profile="p", probe_at=NOON)
     for ref, subject in (("1", "s"), ("2", "t")):
         other = stored if ref == "1" else add_account(connection, ref, profile="p")
@@ -146,12 +171,40 @@ def test_what_runs_all_the_time_walks_through_nothing_that_only_grows(connection
     def note(_c: object, _cursor: object, statement: str, parameters: Any, _context: object, many: bool) -> None:
         asked.append((statement, parameters[0] if many else parameters))
 
+    monkeypatch.setattr(accounts, "read_many", lambda c, query, facts: c.execute(query, facts).all())
     event.listen(connection, "before_cursor_execute", note)
     job(connection, stored)
     event.remove(connection, "before_cursor_execute", note)
     assert asked
+    return asked
+
+
+def steps(plan: dict[str, Any], above: str = "") -> Iterator[tuple[dict[str, Any], str]]:
+    """Each step of a plan, and the kind of that which it is for."""
+    yield plan, above
+    for inner in plan.get("Plans", ()):
+        yield from steps(inner, plan["Node Type"])
+
+
+def walks(node: dict[str, Any], above: str) -> bool:
+    """Whether a step reads a whole table, or an index from end to end: its first entry alone is no walk."""
+    if node["Node Type"] == "Seq Scan":
+        return node["Relation Name"] in GROWING
+    by_index = "Index" in node["Node Type"] and node["Node Type"] != "Bitmap Heap Scan"
+    return by_index and above != "Limit" and "Index Cond" not in node and node["Index Name"] not in ONLY_OPEN
+
+
+@pytest.mark.parametrize("connection", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("job", HOT.values(), ids=HOT)
+def test_postgresql_has_an_index_for_what_runs_all_the_time(
+    connection: Connection, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = questions(connection, job, monkeypatch)
+    # With a few rows it would read the table, whatever indexes there are.
+    connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
     for statement, parameters in asked:
-        for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters):
-            walks = WALK.match(row.detail) and row.detail.split()[-1] not in ONLY_OPEN
-            assert not walks, (row.detail, statement)
-            assert not BY_WORKSPACE_ALONE.match(row.detail), (row.detail, statement)
+        if not PLANNED.match(statement):
+            continue
+        (plans,) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).one()
+        for node, above in steps(plans[0]["Plan"]):
+            assert not walks(node, above), (node, statement)

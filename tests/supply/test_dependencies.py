@@ -28,7 +28,7 @@ BY_WAY_OF = {
 """Declared without an import of their own, with the module and the file that need them."""
 
 LOCKED_FROM = {
-    "run": DEPENDENCIES,
+    "run": [*DEPENDENCIES, *EXTRAS["postgres"]],
     "dev": [*DEPENDENCIES, *GROUPS["dev"]],
     "build": GROUPS["build"],
 }

@@ -85,8 +85,8 @@ def fail(scene: Surroundings, times: int = 1) -> None:
 async def test_a_workspace_that_rests_is_not_swept(scene: Surroundings) -> None:
     fail(scene)
     before = len(scene.sandbox.api.requests)
-    assert await scene.sweep.bulk(scene.workspace()) == []
-    assert await scene.sweep.inventory(scene.workspace()) == []
+    assert await scene.sweep.bulk(scene.workspace()) == 0
+    assert await scene.sweep.inventory(scene.workspace()) == 0
     assert len(scene.sandbox.api.requests) == before
 
 

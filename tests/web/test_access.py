@@ -22,13 +22,13 @@ from structlog.testing import capture_logs
 from healthd.bodies import form_fields
 from healthd.core.roles import Role
 from healthd.store import access as stored
-from healthd.store import housekeeping
 from healthd.store.database import Store
 from healthd.store.schema import sessions
 from healthd.web.access import Access
 from healthd.web.guarding import HEADERS
 from tests.config.written import loaded
 from tests.fresh_store import fresh_store
+from tests.tidy import tidy
 
 BEGIN = datetime(2026, 11, 2, 9, tzinfo=UTC)
 GIVEN = "settings-token-" + "7" * 40
@@ -326,7 +326,7 @@ async def test_a_session_ends_by_the_clock_by_signing_out_and_with_its_token(tmp
             await there.sign_in(http, secret)
             there.wait(timedelta(hours=2))
             assert (await http.get("/api/v1/things")).status_code == 401
-            await there.store.run(housekeeping.prune, there.now)
+            await there.store.run(tidy, there.now)
             assert await there.count_sessions() == 0
             # The token lasts for one more hour, and the session no longer than that.
             assert "Max-Age=3600" in (await there.sign_in(http, secret)).headers["set-cookie"]

@@ -21,6 +21,7 @@ from healthd.web import bounces as web
 from healthd.web.bounces import ANSWERS, AT_ONCE, bounce_routes, confirm_subscription
 from tests.bounces.samples import ADA, BODIES, NOTICE_ID, NOW, TOPIC, postmark, sns
 from tests.loopback import Asked, answer, serving
+from tests.web.site import NO_TLS
 
 HOST = "127.0.0.1"
 TOKEN = "t0ken-" + "x" * 40
@@ -40,7 +41,9 @@ class Scene:
 
     url: str = ""
     port: int = 0
-    http: httpx2.AsyncClient = field(default_factory=lambda: httpx2.AsyncClient(timeout=20, trust_env=False))
+    http: httpx2.AsyncClient = field(
+        default_factory=lambda: httpx2.AsyncClient(timeout=20, trust_env=False, verify=NO_TLS)
+    )
     recorded: list[tuple[str, Bounce]] = field(default_factory=list)
     outcomes: list[tuple[str, str]] = field(default_factory=list)
     visited: list[str] = field(default_factory=list)

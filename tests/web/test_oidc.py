@@ -15,7 +15,7 @@ import pytest
 import trustme
 from structlog.testing import capture_logs
 
-from healthd.store import access as stored
+from tests.tidy import tidy
 from tests.web.identity import CLIENT, SECRET, Identity, hs256, identity, new_key, path_of, unsigned
 from tests.web.site import NO_TLS
 from tests.web.test_access import BEGIN, HERE, PAGE, Door, door
@@ -308,6 +308,6 @@ async def test_a_session_ends_when_the_settings_no_longer_let_its_person_in(tmp_
         await on.there_and_back()
         cookie = on.http.cookies["healthd"]
         assert (await on.there.get(cookie=f"healthd={cookie}")).status_code == 200
-        await on.there.store.run(stored.prune, BEGIN, BEGIN)
+        await on.there.store.run(tidy, BEGIN)
     async with way(tmp_path, 'users = { "eve@acme.example" = "admin" }') as on:
         assert (await on.there.get(cookie=f"healthd={cookie}")).status_code == 401

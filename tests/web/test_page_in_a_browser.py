@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
 from typing import Any, Literal
 
 import pytest
-import pytest_asyncio
 import trustme
 from playwright.async_api import Browser, Page, Request, expect
 
 from tests.loopback import answer
 from tests.providers.peer import peer_on_loopback
-from tests.web.browser import DESKTOP, PHONE, chromium, window
+from tests.web.browser import DESKTOP, PHONE, window
 from tests.web.happenings import lead_to
 from tests.web.site import Site
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as made:
-        yield made
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def heading(page: Page, words: str) -> Any:

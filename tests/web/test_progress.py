@@ -9,7 +9,7 @@ import pytest
 
 from tests.web.site import Site
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def come_to(site: Site, step: str) -> float:

@@ -21,7 +21,7 @@ from healthd.web.reconnect_words import SAYINGS
 from tests.web import happenings
 from tests.web.site import Broken, Site
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 HEADERS = {
     "cache-control": "no-store",

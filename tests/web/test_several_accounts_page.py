@@ -18,7 +18,7 @@ from tests.web import happenings
 from tests.web.reconnect_several import Several, reading, several
 from tests.web.site import Site
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 THREE = ("facebook", "linkedin", "youtube")
 ANY: tuple[str | None, ...] = (None, None, None)

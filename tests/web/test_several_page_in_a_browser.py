@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from tests.web import happenings
-from tests.web.browser import DESKTOP, PHONE, chromium, window
+from tests.web.browser import DESKTOP, PHONE, window
 from tests.web.reconnect_several import several
 from tests.web.site import Site
 from tests.web.test_page_in_a_browser import CONTRAST, LONGEST, SCHEMES, approve, heading, until_told
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as made:
-        yield made
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def first(page: Page) -> Any:

@@ -18,8 +18,10 @@ from starlette.types import ASGIApp
 from healthd.core.roles import Role
 from healthd.listener import Listener, bind
 from tests.loopback import Answer, Asked, answer, serving
-from tests.web.browser import DESKTOP, PHONE, chromium, window
+from tests.web.browser import DESKTOP, PHONE, window
 from tests.web.test_access import Door, door
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @asynccontextmanager
@@ -70,12 +72,6 @@ async def another_site(target: str) -> AsyncIterator[str]:
 async def sign_in(page: Page, secret: str) -> None:
     await page.get_by_label("Access token").fill(secret)
     await page.get_by_role("button", name="Sign in with this token").click()
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as made:
-        yield made
 
 
 async def test_a_person_signs_in_and_out_and_no_other_site_does_it_for_them(browser: Browser, tmp_path: Path) -> None:

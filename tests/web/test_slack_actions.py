@@ -32,6 +32,7 @@ from healthd.store.notices import Draft
 from healthd.web import slack_actions
 from healthd.web.slack_actions import slack_routes
 from tests.loopback import Asked, answer, serving
+from tests.web.site import NO_TLS
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECRET, OTHER_SECRET = "8f742231b10e8888abcd99yyyzzz85a5", "1f742231b10e8888abcd99yyyzzz85a5"
@@ -147,7 +148,7 @@ async def desk(store: Store, filled: tuple[Path, str]) -> AsyncIterator[Desk]:
 
     bound = bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-    async with serving(respond) as slack, httpx2.AsyncClient(trust_env=False, timeout=15) as http:
+    async with serving(respond) as slack, httpx2.AsyncClient(trust_env=False, verify=NO_TLS, timeout=15) as http:
         made = Desk(store, url, http, replies, f"http://{slack}/actions/T1/2/x", filled[1])
         routes = slack_routes(
             store=store,

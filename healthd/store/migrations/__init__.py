@@ -6,12 +6,16 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision this release works with. A test holds it to the newest file under ``versions``."""
 
 
-class SchemaTooNew(Exception):
-    """The database was written by a newer release, whose tables this one does not know."""
+MOVED = "moved"
+"""In the revision's place, where all that was in the database lives elsewhere now."""
+
+
+class WrongSchema(Exception):
+    """The database was written by a newer release, whose tables this one does not know, or was moved elsewhere."""
 
 
 def current(connection: Connection) -> str | None:
@@ -24,13 +28,18 @@ def current(connection: Connection) -> str | None:
 def upgrade(connection: Connection) -> tuple[str | None, str]:
     """Brings the schema to ``HEAD`` inside the caller's transaction; returns the revisions before and after.
 
-    Raises ``SchemaTooNew``. Alembic is imported only when there is something to do: it costs a tenth of a second.
+    Raises ``WrongSchema``. Alembic is imported only when there is something to do: it costs a tenth of a second.
     """
     before = current(connection)
     if before == HEAD:
         return before, HEAD
+    if before == MOVED:
+        raise WrongSchema(
+            "What was in this database has been moved to PostgreSQL (healthd db move): name that one in store.url. "
+            "To come back all the same, restore the copy that was kept beside this file."
+        )
     if before is not None and before > HEAD:
-        raise SchemaTooNew(
+        raise WrongSchema(
             f"The database is at revision {before}, newer than this release's {HEAD}. Run the newer healthd, "
             "or restore a backup made before the upgrade."
         )

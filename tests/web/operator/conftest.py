@@ -4,9 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser
 
-from tests.web.browser import chromium
 from tests.web.operator.house import House
 from tests.web.operator.house import house as a_house
 
@@ -14,10 +12,4 @@ from tests.web.operator.house import house as a_house
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
     async with a_house(tmp_path_factory.mktemp("house")) as made:
-        yield made
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as made:
         yield made

@@ -1,0 +1,117 @@
+"""How long it takes from a webhook to the message that it leads to, at a calm rate.
+
+    python bench/latency.py [--webhooks 200] [--rate 4] [--store postgresql] [--json FILE]
+
+Webhook, commit, state, the question to the API that confirms it, incident, message, hand-over: all real, on loopback.
+The sandbox tells of an account that has expired; the clock stops when the mail server has the message about it. The
+waits that gather several accounts into one message are switched off, since they are meant. The peer is a bare client
+that sends one such mail to the same server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import tempfile
+import time
+from email.message import EmailMessage
+from pathlib import Path
+
+import aiosmtplib
+import httpx2
+import uvloop
+from daemon import HOST, MAIL, PATIENCE, Daemon, Process, cores, daemon, database, free_port, sandbox
+from figures import Figure, add_option, keep, show
+
+from healthd.demo.catchers import Inbox, MailCatcher
+
+PLENTY = 100_000
+"""Calls a minute, the most that healthd believes: how long a question waits for its turn is another figure."""
+SETTINGS = """
+[notices]
+default = ["mail:team@bench.example"]
+group_wait = "0s"
+group_interval = "0s"
+[storm]
+least = 1_000_000
+"""
+
+
+async def until_seen(healthd: Daemon, accounts: int) -> None:
+    """The daemon knows every account."""
+    for _ in range(int(PATIENCE * 10)):
+        if await healthd.total("healthd_accounts", 'state="healthy"') + await healthd.total(
+            "healthd_accounts", 'state="expiring"'
+        ) >= accounts:  # fmt: skip
+            return
+        await asyncio.sleep(0.1)
+    raise SystemExit("the daemon did not see all accounts")
+
+
+async def measure(api: Process, inbox: Inbox, webhooks: int, rate: float) -> list[float]:
+    """Milliseconds from each expiry to the message about it."""
+    base = f"http://{HOST}:{api.port}/_sandbox"
+    began: dict[str, float] = {}
+    async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+        accounts = (await client.get(f"{base}/accounts", params={"limit": webhooks})).json()
+        for number, account in enumerate(accounts):
+            name = f"Bench {number:06d}"
+            await client.patch(f"{base}/accounts/{account['id']}", json={"name": name})
+            began[name] = time.time()
+            await client.post(f"{base}/accounts/{account['id']}/expire", json={})
+            await asyncio.sleep(1 / rate)
+    took = []
+    for name, at in began.items():
+        caught = await inbox.wait(name, way="mail", since=0, seconds=PATIENCE)
+        if caught is None:
+            raise SystemExit(f"no message about {name}")
+        took.append((caught.at - at) * 1000)
+    return took
+
+
+async def bare(port: int, number: int) -> list[float]:
+    """Milliseconds of sending one mail, over a connection of its own."""
+    took = []
+    for one in range(number):
+        mail = EmailMessage()
+        mail["From"], mail["To"], mail["Subject"] = "healthd@bench.example", "team@bench.example", f"bare {one}"
+        mail.set_content("Nothing is broken.")
+        started = time.perf_counter()
+        await aiosmtplib.send(mail, hostname=HOST, port=port, start_tls=False)
+        took.append((time.perf_counter() - started) * 1000)
+    return took
+
+
+async def main(webhooks: int, rate: float, store: str, file: Path | None) -> None:
+    os.sched_setaffinity(0, {cores()[1]})
+    inbox, mail_port, port = Inbox(), free_port(), free_port()
+    mail_server = await MailCatcher(inbox).serve(HOST, mail_port)
+    with tempfile.TemporaryDirectory(prefix="healthd-bench-") as name:
+        more = SETTINGS + MAIL.format(host=HOST, port=mail_port)
+        async with database(store, Path(name)) as url, sandbox(webhooks, port, rate_limit=PLENTY) as api:
+            base = f"http://{HOST}:{api.port}/v1"
+            async with daemon(Path(name), url, port=port, api=base, key="sqk_test_bench", more=more) as healthd:
+                await until_seen(healthd, webhooks)
+                took = await measure(api, inbox, webhooks, rate)
+                peer = statistics.median(await bare(mail_port, min(webhooks, 100)))
+    mail_server.close()
+    cuts = statistics.quantiles(took, n=100)
+    figures = [
+        Figure("latency.p50", cuts[49], "ms", "lower", "a bare mail", peer, {"store": store}),
+        Figure("latency.p99", cuts[98], "ms", "lower", at={"store": store}),
+    ]
+    print(f"{store}, {webhooks} webhooks, {rate} a second:")
+    show(figures)
+    keep(file, figures)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--webhooks", type=int, default=200)
+    parser.add_argument("--rate", type=float, default=4.0, help="webhooks a second")
+    parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite")
+    add_option(parser)
+    chosen = parser.parse_args()
+    uvloop.run(main(chosen.webhooks, chosen.rate, chosen.store, chosen.json))
