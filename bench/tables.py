@@ -14,12 +14,19 @@ from dataclasses import dataclass, field
 from figures import Figure, written
 
 _MARKED = re.compile(r"(<!-- figures: ([^>]+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
+SIZES = frozenset({"accounts", "workspaces", "daemons"})
 NOTHING = "Not measured yet."
 TITLES = {
     "checks.by_clock_to_blackbox": "single checks",
     "checks.by_clock_to_client": "single checks",
     "checks.per_core_to_blackbox": "single checks of one core",
     "checks.per_core_to_client": "single checks of one core",
+    "burst.cpu_each": "processor time for one expiry",
+    "burst.to_one_person": "messages to one person, at the most",
+    "burst.to_operator": "messages to the operator",
+    "burst.to_people": "messages to people",
+    "latency.p50": "webhook to message handed over, p50",
+    "latency.p99": "webhook to message handed over, p99",
     "peers.acted_on": "webhooks that break an account, by the clock",
     "peers.acted_on_p99": "webhooks that break an account, p99",
     "peers.acted_on_per_core": "webhooks that break an account, of one core",
@@ -33,6 +40,24 @@ TITLES = {
     "replicas.evenness": "the least busy, of its fair share",
     "replicas.takeover": "worked off after a SIGKILL",
     "replicas.worked_off": "worked off",
+    "scale.cold_start": "start until all accounts are known",
+    "scale.cold_start_cpu": "start until all are known, of the processor",
+    "scale.disk": "on disk, for one account",
+    "scale.inventory_cpu": "the list of accounts, of the processor",
+    "scale.memory_at_most": "memory, the most",
+    "scale.memory_at_rest": "memory at rest",
+    "scale.no_news": "a sweep without news",
+    "scale.no_news_cpu": "a sweep without news, of the processor",
+    "scale.one_percent_broke": "a sweep, 1 % broke",
+    "scale.one_percent_broke_cpu": "a sweep, 1 % broke, of the processor",
+    "scale.page_accounts": "page of accounts",
+    "scale.page_broken": "page of broken accounts",
+    "scale.page_one_account": "page of one account",
+    "scale.page_overview": "overview",
+    "scale.page_scrape": "a scrape",
+    "scale.page_search": "a search",
+    "scale.page_search_nothing": "a search that finds nothing",
+    "scale.ready": "ready after the start",
     "sweep.all_news": "a sweep, all new",
     "sweep.memory": "its memory",
     "sweep.no_news": "a sweep without news",
@@ -92,30 +117,27 @@ class Measured:
         )
 
     def beside(self, *programs: str) -> str:
-        """A row for each figure with a peer, and for each of no certain size."""
-        found = [one for one in self.of(*programs) if one.ratio is not None or not one.at]
+        """A row for each figure with a peer, and for each of no certain size: those have tables of their own."""
+        found = [one for one in self.of(*programs) if one.ratio is not None or SIZES.isdisjoint(one.at)]
         if not found:
             return NOTHING
         return "\n".join(["| | healthd | beside | ratio |", "|---|---|---|---|", *map(_beside, found)])
 
     def over(self, circumstance: str, *programs: str) -> str:
-        """A row for each size, a column for each figure."""
+        """A row for each figure, a column for each size."""
         found = [one for one in self.of(*programs) if circumstance in one.at]
         if not found:
             return NOTHING
-        columns = list(dict.fromkeys((one.name, one.unit) for one in found))
-        stores = {one.at.get("store") for one in found}
-        rows: dict[tuple[str, int], dict[str, float]] = {}
+        several = len({one.at.get("store") for one in found}) > 1
+        columns: dict[tuple[str, int], dict[str, Figure]] = {}
         for one in found:
-            key = str(one.at.get("store", "")), int(one.at[circumstance])
-            rows.setdefault(key, {})[one.name] = one.value
-        names = [circumstance, *(["store"] if len(stores) > 1 else [])]
-        lines = ["| " + " | ".join([*names, *(headed(name, unit) for name, unit in columns)]) + " |"]
-        lines.append("|---" * (len(names) + len(columns)) + "|")
-        for (store, size), values in sorted(rows.items()):
-            cells = [f"{size:,}", *([store] if len(stores) > 1 else [])]
-            cells += [written(values[name]) if name in values else "" for name, _ in columns]
-            lines.append("| " + " | ".join(cells) + " |")
+            columns.setdefault((str(one.at.get("store", "")), int(one.at[circumstance])), {})[one.name] = one
+        sizes = sorted(columns, key=lambda column: (column[0] != "sqlite", column))
+        heads = [f"{size:,} {store}" if several else f"{size:,}" for store, size in sizes]
+        lines = [f"| {circumstance} | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+        for name, unit in dict.fromkeys((one.name, one.unit) for one in found):
+            cells = [written(columns[size][name].value) if name in columns[size] else "" for size in sizes]
+            lines.append(f"| {headed(name, unit)} | {' | '.join(cells)} |")
         return "\n".join(lines)
 
     def largest(self, name: str) -> Figure | None:
@@ -132,19 +154,26 @@ class Measured:
             if base is None:
                 lines.append(f"| {one.what} | not measured yet | | {one.then} |")
                 continue
-            at = "".join(f" at {written(v)} {n}" for n, v in list(base.at.items())[:1] if not isinstance(v, str))
-            said = f"{written(base.value)} {base.unit}{at}"
+            at = ", ".join(_said(name, value) for name, value in base.at.items())
+            said = f"{written(base.value)} {base.unit}{f' at {at}' if at else ''}"
             lines.append(f"| {one.what} | {said} | {written(rounded(one.ends(base)))} {one.unit} | {one.then} |")
         return "\n".join(lines)
 
 
 def _beside(one: Figure) -> str:
-    at = "".join(f", {written(value)} {name}" for name, value in one.at.items() if not isinstance(value, str))
+    at = "".join(f", {_said(name, value)}" for name, value in one.at.items())
     ours = f"| {title(one.name)}{at} | {written(one.value)} {one.unit} "
     if one.ratio is None or one.peer_value is None:
         return f"{ours}| | |"
     arrow = "↑" if one.better == "higher" else "↓"
     return f"{ours}| {one.peer}: {written(one.peer_value)} {one.unit} | {one.ratio:.2f} {arrow} |"
+
+
+def _said(name: str, value: str | int) -> str:
+    """A circumstance: *1,000 accounts*, *sqlite*, *gate on*."""
+    if isinstance(value, int):
+        return f"{written(value)} {name}"
+    return value if name == "store" else f"{name} {value}"
 
 
 def rounded(value: float) -> float:
@@ -176,7 +205,7 @@ SCRAPE_TIMEOUT = 10_000
 FOUR_GB = 4096
 LIMITS = (
     Limit(
-        "processor: the sweep a minute", "sweep.no_news",
+        "processor: the sweep a minute", "scale.no_news_cpu",
         lambda one: HALF * MINUTE / one.value * _size(one, "accounts"), "accounts on half a core",
         "more daemons: each workspace is swept by one of them; or a longer `bulk_interval`",
     ),
@@ -184,6 +213,11 @@ LIMITS = (
         "processor: each account by itself every 6 h", "checks.per_core_to_client",
         lambda one: HALF * one.value * SIX_HOURS, "accounts on half a core",
         "more daemons; the provider's allowance ends long before",
+    ),
+    Limit(
+        "commits: webhooks on disk", "webhooks.noted",
+        lambda one: one.value, "a second at once, by the clock",
+        "refused with 503, and repeated by the provider; more daemons, a faster disk",
     ),
     Limit(
         "processor: webhooks that break accounts", "peers.acted_on_per_core",
@@ -203,6 +237,11 @@ LIMITS = (
     Limit(
         "memory", "workspaces.memory",
         lambda one: FOUR_GB / one.value * _size(one, "workspaces"), "workspaces in 4 GB",
+        "the same",
+    ),
+    Limit(
+        "memory", "scale.memory_at_rest",
+        lambda one: FOUR_GB / one.value * _size(one, "accounts"), "accounts in 4 GB",
         "several groups of daemons, each with its own workspaces",
     ),
     Limit(
