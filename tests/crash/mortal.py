@@ -88,6 +88,7 @@ class Mortality:
 
 
 def name_of(fn: Callable[..., Any]) -> str:
+    fn = fn.func if isinstance(fn, partial) else fn
     return f"{fn.__module__.rpartition('.')[2]}.{fn.__qualname__}"
 
 
