@@ -10,10 +10,11 @@ export PATH := $(abspath $(BIN)):$(PATH)
 # Wherever it is set, every process that the tests start would compile all of healthd anew.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Not compiled here, one module after the other: most of them are never imported, and those that are, are compiled then.
 $(READY): requirements/dev.lock pyproject.toml
 	@if [ -L $(VENV) ]; then echo "$(VENV) is a link: what it leads to would be emptied. Remove the link first." >&2; exit 1; fi
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --no-compile --require-hashes --requirement requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 

@@ -13,6 +13,12 @@ from tables import headed
 WIDTH, HEIGHT, LEFT, TOP, PLOT_WIDTH, PLOT_HEIGHT = 312, 232, 54, 44, 236, 142
 ACROSS = 3
 SIZES = ("accounts", "workspaces")
+DRAWN = (
+    "scale.cold_start_cpu", "scale.no_news_cpu", "scale.one_percent_broke_cpu", "scale.memory_at_rest",
+    "scale.memory_at_most", "scale.disk", "scale.page_scrape", "scale.page_accounts", "scale.page_search",
+    "workspaces.idle_cpu", "workspaces.memory", "workspaces.scrape_cpu",
+)  # fmt: skip
+"""Which figures, in this order."""
 FONT = "-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
 STYLE = """
 .paper{fill:#fbfcfd}.grid{stroke:#dde2e9}.h{fill:#171c24;font-size:13px;font-weight:650}.s{fill:#59636f;font-size:11px}
@@ -36,11 +42,11 @@ class Panel:
 
 
 def panels(figures: Iterable[Figure]) -> list[Panel]:
-    """A panel for each figure of which there are at least two sizes."""
+    """A panel for each of those to be drawn of which there are at least two sizes."""
     found: dict[tuple[str, str, str], dict[str, Points]] = {}
     for one in figures:
         sizes = [name for name in SIZES if name in one.at]
-        if not sizes or one.value <= 0:
+        if one.name not in DRAWN or not sizes or one.value <= 0:
             continue
         over = sizes[-1]
         lines = found.setdefault((one.name, one.unit, over), {})
@@ -50,7 +56,7 @@ def panels(figures: Iterable[Figure]) -> list[Panel]:
             lines.setdefault(one.peer, []).append((size, one.peer_value))
     made = [Panel(*key, {name: sorted(points) for name, points in lines.items()}) for key, lines in found.items()]
     made = [one for one in made if max(map(len, one.lines.values())) > 1]
-    return sorted(made, key=lambda one: SIZES.index(one.over))
+    return sorted(made, key=lambda one: DRAWN.index(one.name))
 
 
 def drawn(figures: Sequence[Figure]) -> str:

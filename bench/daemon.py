@@ -78,7 +78,8 @@ async def running(
     command: Sequence[str], port: int, *, core: int | None = None, quiet: bool = False
 ) -> AsyncIterator[Process]:
     """Such a process, once it listens; ended afterwards. ``core``: the only one that it may use."""
-    started = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL if quiet else None)
+    out = subprocess.DEVNULL if quiet else None
+    started = subprocess.Popen([sys.executable, *command], stdout=out, stderr=out)
     if core is not None:
         os.sched_setaffinity(started.pid, {core})
     process = Process(started, port)
@@ -133,7 +134,9 @@ async def daemon(
         f"{more}",
         "utf-8",
     )
-    async with running(["-m", "healthd", "run", "--config", str(config)], port, core=cores()[0]) as process:
+    async with running(
+        ["-m", "healthd", "run", "--config", str(config)], port, core=cores()[0], quiet=level != "error"
+    ) as process:
         yield Daemon(process, admin)
 
 

@@ -25,26 +25,32 @@ DOCS = HERE.parent / "docs"
 FIGURES = HERE / "figures.json"
 PAGES = (DOCS / "performance.md", DOCS / "scaling.md")
 CURVES = DOCS / "images" / "growth.svg"
-PROGRAMS: dict[str, tuple[str, str]] = {
-    "peers": ("", "--alerts 500"),
-    "checks": ("", "--accounts 300"),
-    "sweep": ("", "--accounts 100,1000"),
-    "workspaces": ("", "--workspaces 1,3 --accounts 10 --seconds 1"),
-    "replicas": ("", "--webhooks 200 --daemons 1,2"),
+SIZES = "--accounts 1000,10000,100000,1000000"
+PROGRAMS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+    "webhooks": (["", "--store postgresql"], ["--requests 500"]),
+    "latency": (["", "--store postgresql"], ["--webhooks 10"]),
+    "burst": ([""], ["--expiries 300 --accounts 1000"]),
+    "peers": ([""], ["--alerts 500"]),
+    "checks": ([""], ["--accounts 300"]),
+    "sweep": ([""], ["--accounts 100,1000"]),
+    "scale": ([SIZES, f"{SIZES} --store postgresql"], ["--accounts 100,1000 --interval 2s"]),
+    "workspaces": ([""], ["--workspaces 1,3 --accounts 10 --seconds 1"]),
+    "replicas": ([""], ["--webhooks 200 --daemons 1,2"]),
 }
-"""Each with its options, and with those of a quick run."""
+"""Each with the options of its runs, and with those of quick ones."""
 
 
 def run(programs: Sequence[str], *, quick: bool) -> list[Figure]:
     """What these programs measure, one after the other; each tells of itself as it goes."""
     found: list[list[Figure]] = []
     with tempfile.TemporaryDirectory(prefix="healthd-bench-") as name:
+        file = Path(name) / "figures.json"
         for program in programs:
-            print(f"{program}:", flush=True)
-            file = Path(name) / f"{program}.json"
-            words = [*PROGRAMS[program][quick].split(), "--json", str(file)]
-            subprocess.run(python(str(HERE / f"{program}.py"), *words), check=True)
-            found.append(kept(file)[1])
+            for options in PROGRAMS[program][quick]:
+                print(f"{program} {options}".rstrip(), flush=True)
+                words = [str(HERE / f"{program}.py"), *options.split(), "--json", str(file)]
+                subprocess.run(python(*words), check=True)
+                found.append(kept(file)[1])
     return joined(found)
 
 

@@ -133,7 +133,6 @@ class Daemon:
         """Waits for the next sweep; its seconds, and those of the processor since the one before."""
         name = "healthd_sweep_duration_seconds"
         count, spent, before = self.metric(f"{name}_count"), self.metric(f"{name}_sum"), self.running.cpu
-        # Each look costs the daemon a scrape.
         self.until(lambda: self.metric(f"{name}_count") > count, "a sweep", pause=1.0)
         return self.metric(f"{name}_sum") - spent, self.running.cpu - before
 
@@ -197,7 +196,9 @@ def measure(accounts: int, store: str, folder: Path, interval: str) -> Run:
 def watch(run: Run, daemon: Daemon, began: float, api: str) -> None:
     daemon.until(daemon.is_ready, "the start")
     run.ready_s = time.monotonic() - began
-    daemon.until(lambda: daemon.settled() >= run.accounts, "the first sweep")
+    # Each look costs the daemon a scrape.
+    pause = min(2.0, max(0.1, run.accounts / 200_000))
+    daemon.until(lambda: daemon.settled() >= run.accounts, "the first sweep", pause)
     run.cold_s, run.cold_cpu_s = time.monotonic() - began, daemon.running.cpu
     started, cpu = time.monotonic(), daemon.running.cpu
     daemon.until(lambda: daemon.metric("healthd_inventory_last_success_timestamp_seconds") > 0, "the inventory")
@@ -209,6 +210,7 @@ def watch(run: Run, daemon: Daemon, began: float, api: str) -> None:
     run.pages_ms = {
         name: look(daemon, path.replace("/accounts/{some}", some[1] if some else "/")) for name, path in PAGES.items()
     }
+    daemon.sweep()
     told = {"count": max(1, run.accounts // 100), "webhook": False}
     httpx2.post(f"{api}/_sandbox/expire", json=told, timeout=120, trust_env=False).raise_for_status()
     run.news_s, run.news_cpu_s = daemon.sweep()

@@ -2,7 +2,7 @@
 
 ``<!-- figures: beside peers checks -->`` asks for the figures of these programs that have a peer, ``over workspaces
 workspaces`` for a program's growth, a row for each size, ``limits`` for what is at its end first, ``machine`` for where
-all of it was measured. What the file does not hold is not shown.
+all of it was measured.
 """
 
 from __future__ import annotations
@@ -14,11 +14,19 @@ from dataclasses import dataclass, field
 from figures import Figure, written
 
 _MARKED = re.compile(r"(<!-- figures: ([^>]+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
+SIZES = frozenset({"accounts", "workspaces", "daemons"})
+NOTHING = "Not measured yet."
 TITLES = {
     "checks.by_clock_to_blackbox": "single checks",
     "checks.by_clock_to_client": "single checks",
     "checks.per_core_to_blackbox": "single checks of one core",
     "checks.per_core_to_client": "single checks of one core",
+    "burst.cpu_each": "processor time for one expiry",
+    "burst.to_one_person": "messages to one person, at the most",
+    "burst.to_operator": "messages to the operator",
+    "burst.to_people": "messages to people",
+    "latency.p50": "webhook to message handed over, p50",
+    "latency.p99": "webhook to message handed over, p99",
     "peers.acted_on": "webhooks that break an account, by the clock",
     "peers.acted_on_p99": "webhooks that break an account, p99",
     "peers.acted_on_per_core": "webhooks that break an account, of one core",
@@ -32,15 +40,43 @@ TITLES = {
     "replicas.evenness": "the least busy, of its fair share",
     "replicas.takeover": "worked off after a SIGKILL",
     "replicas.worked_off": "worked off",
+    "scale.cold_start": "start until all known",
+    "scale.cold_start_cpu": "start until all known, processor",
+    "scale.disk": "on disk, for one account",
+    "scale.inventory_cpu": "list of accounts, processor",
+    "scale.memory_at_most": "memory, the most",
+    "scale.memory_at_rest": "memory at rest",
+    "scale.no_news": "sweep without news",
+    "scale.no_news_cpu": "sweep without news, processor",
+    "scale.one_percent_broke": "sweep, 1 % broke",
+    "scale.one_percent_broke_cpu": "sweep, 1 % broke, processor",
+    "scale.page_accounts": "page of accounts",
+    "scale.page_broken": "page of broken accounts",
+    "scale.page_one_account": "page of one account",
+    "scale.page_overview": "overview",
+    "scale.page_scrape": "a scrape",
+    "scale.page_search": "a search",
+    "scale.page_search_nothing": "a search that finds nothing",
+    "scale.ready": "ready after the start",
     "sweep.all_news": "a sweep, all new",
     "sweep.memory": "its memory",
     "sweep.no_news": "a sweep without news",
     "sweep.stall": "longest stall of the event loop",
+    "webhooks.breaking": "webhooks that break an account, acknowledged",
+    "webhooks.breaking_on_disk": "webhooks that break an account, acknowledged",
+    "webhooks.breaking_p50": "webhooks that break an account, p50",
+    "webhooks.breaking_p99": "webhooks that break an account, p99",
+    "webhooks.breaking_per_core": "webhooks that break an account, of one core",
+    "webhooks.noted": "webhooks that concern no account, acknowledged",
+    "webhooks.noted_on_disk": "webhooks that concern no account, acknowledged",
+    "webhooks.noted_p50": "webhooks that concern no account, p50",
+    "webhooks.noted_p99": "webhooks that concern no account, p99",
+    "webhooks.noted_per_core": "webhooks that concern no account, of one core",
     "workspaces.idle_cpu": "processor at rest",
     "workspaces.memory": "memory",
     "workspaces.ready": "ready after the start",
     "workspaces.scrape": "a scrape, by the clock",
-    "workspaces.scrape_cpu": "a scrape, of the processor",
+    "workspaces.scrape_cpu": "a scrape, processor",
     "workspaces.series": "series",
     "workspaces.wakeups": "wake-ups",
 }
@@ -91,33 +127,27 @@ class Measured:
         )
 
     def beside(self, *programs: str) -> str:
-        lines = ["| | healthd | beside | ratio |", "|---|---|---|---|"]
-        for one in self.of(*programs):
-            if one.ratio is not None and one.peer_value is not None:
-                arrow = "↑" if one.better == "higher" else "↓"
-                at = "".join(f", {written(v)} {n}" for n, v in one.at.items() if not isinstance(v, str))
-                lines.append(
-                    f"| {title(one.name)}{at} | {written(one.value)} {one.unit} | {one.peer}: "
-                    f"{written(one.peer_value)} {one.unit} | {one.ratio:.2f} {arrow} |"
-                )
-        return "\n".join(lines)
+        """A row for each figure with a peer, and for each of no certain size: those have tables of their own."""
+        found = [one for one in self.of(*programs) if one.ratio is not None or SIZES.isdisjoint(one.at)]
+        if not found:
+            return NOTHING
+        return "\n".join(["| | healthd | beside | ratio |", "|---|---|---|---|", *map(_beside, found)])
 
     def over(self, circumstance: str, *programs: str) -> str:
-        """A row for each size, a column for each figure."""
+        """A row for each figure, a column for each size."""
         found = [one for one in self.of(*programs) if circumstance in one.at]
-        columns = list(dict.fromkeys((one.name, one.unit) for one in found))
-        stores = {one.at.get("store") for one in found}
-        rows: dict[tuple[str, int], dict[str, float]] = {}
+        if not found:
+            return NOTHING
+        several = len({one.at.get("store") for one in found}) > 1
+        columns: dict[tuple[str, int], dict[str, Figure]] = {}
         for one in found:
-            key = str(one.at.get("store", "")), int(one.at[circumstance])
-            rows.setdefault(key, {})[one.name] = one.value
-        names = [circumstance, *(["store"] if len(stores) > 1 else [])]
-        lines = ["| " + " | ".join([*names, *(headed(name, unit) for name, unit in columns)]) + " |"]
-        lines.append("|---" * (len(names) + len(columns)) + "|")
-        for (store, size), values in sorted(rows.items()):
-            cells = [f"{size:,}", *([store] if len(stores) > 1 else [])]
-            cells += [written(values[name]) if name in values else "" for name, _ in columns]
-            lines.append("| " + " | ".join(cells) + " |")
+            columns.setdefault((str(one.at.get("store", "")), int(one.at[circumstance])), {})[one.name] = one
+        sizes = sorted(columns, key=lambda column: (column[0] != "sqlite", column))
+        heads = [f"{size:,} {store}" if several else f"{size:,}" for store, size in sizes]
+        lines = [f"| {circumstance} | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+        for name, unit in dict.fromkeys((one.name, one.unit) for one in found):
+            cells = [written(columns[size][name].value) if name in columns[size] else "" for size in sizes]
+            lines.append(f"| {headed(name, unit)} | {' | '.join(cells)} |")
         return "\n".join(lines)
 
     def largest(self, name: str) -> Figure | None:
@@ -134,10 +164,26 @@ class Measured:
             if base is None:
                 lines.append(f"| {one.what} | not measured yet | | {one.then} |")
                 continue
-            at = "".join(f" at {written(v)} {n}" for n, v in list(base.at.items())[:1] if not isinstance(v, str))
-            said = f"{written(base.value)} {base.unit}{at}"
+            at = ", ".join(_said(name, value) for name, value in base.at.items())
+            said = f"{written(base.value)} {base.unit}{f' at {at}' if at else ''}"
             lines.append(f"| {one.what} | {said} | {written(rounded(one.ends(base)))} {one.unit} | {one.then} |")
         return "\n".join(lines)
+
+
+def _beside(one: Figure) -> str:
+    at = "".join(f", {_said(name, value)}" for name, value in one.at.items())
+    ours = f"| {title(one.name)}{at} | {written(one.value)} {one.unit} "
+    if one.ratio is None or one.peer_value is None:
+        return f"{ours}| | |"
+    arrow = "↑" if one.better == "higher" else "↓"
+    return f"{ours}| {one.peer}: {written(one.peer_value)} {one.unit} | {one.ratio:.2f} {arrow} |"
+
+
+def _said(name: str, value: str | int) -> str:
+    """A circumstance: *1,000 accounts*, *sqlite*, *gate on*."""
+    if isinstance(value, int):
+        return f"{written(value)} {name}"
+    return value if name == "store" else f"{name} {value}"
 
 
 def rounded(value: float) -> float:
@@ -169,7 +215,7 @@ SCRAPE_TIMEOUT = 10_000
 FOUR_GB = 4096
 LIMITS = (
     Limit(
-        "processor: the sweep a minute", "sweep.no_news",
+        "processor: the sweep a minute", "scale.no_news_cpu",
         lambda one: HALF * MINUTE / one.value * _size(one, "accounts"), "accounts on half a core",
         "more daemons: each workspace is swept by one of them; or a longer `bulk_interval`",
     ),
@@ -177,6 +223,11 @@ LIMITS = (
         "processor: each account by itself every 6 h", "checks.per_core_to_client",
         lambda one: HALF * one.value * SIX_HOURS, "accounts on half a core",
         "more daemons; the provider's allowance ends long before",
+    ),
+    Limit(
+        "commits: webhooks on disk", "webhooks.noted",
+        lambda one: one.value, "a second at once, by the clock",
+        "refused with 503, and repeated by the provider; more daemons, a faster disk",
     ),
     Limit(
         "processor: webhooks that break accounts", "peers.acted_on_per_core",
@@ -194,8 +245,13 @@ LIMITS = (
         "more daemons; a longer `bulk_interval`",
     ),
     Limit(
-        "memory", "workspaces.memory",
+        "memory, by workspaces", "workspaces.memory",
         lambda one: FOUR_GB / one.value * _size(one, "workspaces"), "workspaces in 4 GB",
+        "the same",
+    ),
+    Limit(
+        "memory, by accounts", "scale.memory_at_rest",
+        lambda one: FOUR_GB / one.value * _size(one, "accounts"), "accounts in 4 GB",
         "several groups of daemons, each with its own workspaces",
     ),
     Limit(

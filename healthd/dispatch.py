@@ -58,6 +58,10 @@ class Memory:
     broken_lately: dict[tuple[str, str], int] = field(default_factory=dict)
     alone: dict[tuple[str, str, str], bool] = field(default_factory=dict)
     last_sent: dict[tuple[Target, str], datetime | None] = field(default_factory=dict)
+    storms: dict[tuple[str, str], Storm | None] = field(default_factory=dict)
+    """Those that last."""
+    joined: list[tuple[str, str]] = field(default_factory=list)
+    """Storms and incidents that belong to them: written together at the end, for they may be thousands."""
     storm_began: Storm | None = None
 
 
@@ -341,9 +345,11 @@ class Dispatch:
     def _in_storm(self, case: Case, incident: Incident) -> Storm | None:
         """The storm that this incident belongs to: the one that lasts, or the one that it has just made."""
         workspace, platform = case.place
-        lasting = storms.current(case.connection, workspace, platform)
+        if case.place not in case.memory.storms:
+            case.memory.storms[case.place] = storms.current(case.connection, workspace, platform)
+        lasting = case.memory.storms[case.place]
         if lasting is not None:
-            storms.join(case.connection, lasting.id, incident.id, case.now)
+            case.memory.joined.append((lasting.id, incident.id))
             return lasting
         since = case.now - self.storms.window
         if case.place not in case.memory.broken_lately:
@@ -365,8 +371,12 @@ class Dispatch:
         held = notices.hold_storm(case.connection, Holding("storm", began.id, STORM))
         decisions.note(case.connection, _noted(held, "held", STORM, now))
         self.tell_operators(case.connection, began, NoticeKind.STORM, self.operators, now)
-        case.memory.storm_began = began
+        case.memory.storm_began = case.memory.storms[case.place] = began
         return began
+
+    def remember(self, connection: Connection, memory: Memory, now: datetime) -> None:
+        """Writes what was put off until a transaction's end."""
+        storms.join(connection, memory.joined, now)
 
     def tell_operators(
         self,

@@ -183,8 +183,13 @@ class Engine:
         accounts.write(connection, [(before, after) for before, after in changed if after is not before])
         cases = [one for one in heard if isinstance(one, _Case)]
         incidents.record(connection, [line for case in cases for line in case.history()])
+        self.dispatch.remember(connection, memory, now)
+        looked: set[tuple[str, bool]] = set()
         for case in cases:
-            if case.probe_siblings:
+            # Those that broke together have the same siblings.
+            behind = (case.told.family, case.change.opened is None)
+            if case.probe_siblings and behind not in looked:
+                looked.add(behind)
                 self._probe_siblings(case)
         return [one.change if isinstance(one, _Case) else one for one in heard]
 

@@ -25,6 +25,7 @@ from healthd.core.model import platform_label
 from healthd.core.post_failures import Meant
 from healthd.engine import Change, Engine
 from healthd.metrics import Metrics, event_label
+from healthd.pace import Pace
 from healthd.providers.base import Event, Provider, UnparsedWebhook, WebhookRefused
 from healthd.store import inbox
 from healthd.store.accounts import chunked
@@ -320,7 +321,7 @@ class Drain:
 
     def __post_init__(self) -> None:
         self._to_look_at: set[str] = set()
-        self._most = FEWEST
+        self._pace = Pace(SLICE, FEWEST, BATCH)
 
     async def run(self) -> int:
         """Works until the inbox is empty; returns how many webhooks that were."""
@@ -333,10 +334,9 @@ class Drain:
     async def _of(self, workspace: str) -> int:
         total = 0
         while True:
-            most = self._most
+            most = self._pace.number
             changes, number, took = await self.store.within(workspace).run(self._batch, workspace, self.now(), most)
-            if took > timedelta(0):
-                self._most = min(BATCH, max(FEWEST, int(number * (SLICE / took))))
+            self._pace.learn(number, took)
             while self._to_look_at:
                 self.look_soon(self._to_look_at.pop())
             for part in chunked(changes, TOLD_AT_ONCE):

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 
@@ -30,6 +31,7 @@ class Reporter:
     """Told the ids of the accounts that look otherwise than before."""
 
     def heard(self, changes: Sequence[Change]) -> None:
+        bound = log.bind()  # once for all: it costs more than a line that is not written
         # Thousands of changes at once are mostly of one kind.
         kinds = Counter((one.workspace, one.source, one.signal, one.fenced) for one in changes)
         for (workspace, source, signal, fenced), number in kinds.items():
@@ -39,7 +41,7 @@ class Reporter:
             if change.opened is not None or change.resolved is not None:
                 self._count(change)
             if change.moved:
-                self._tell(change)
+                _tell(bound, change)
             if change.storm is not None:
                 log.warning(
                     "storm.began", workspace=change.workspace, platform=change.platform, storm=change.storm.id,
@@ -51,20 +53,6 @@ class Reporter:
                 self.wake_outbox()
         if seen := {one.account_id for one in changes if one.moved or one.notices or one.storm or one.confirmed}:
             self.publish(seen)
-
-    def _tell(self, change: Change) -> None:
-        # The first look at a million healthy accounts is no news of any of them.
-        tell = log.debug if change.before is State.UNKNOWN and change.after in FINE else log.info
-        tell(
-            "account." + change.after,
-            workspace=change.workspace,
-            account_id=change.ref,
-            platform=change.platform,
-            before=change.before,
-            signal=change.signal,
-            source=change.source,
-            incident=change.opened.id if change.opened else change.resolved.id if change.resolved else None,
-        )
 
     def _count(self, change: Change) -> None:
         metrics, platform = self.metrics, platform_label(change.platform)
@@ -78,6 +66,21 @@ class Reporter:
             metrics.time_to_repair.labels(platform).observe(
                 _span(change.resolved.opened_at, change.resolved.resolved_at or change.resolved.opened_at)
             )
+
+
+def _tell(bound: Any, change: Change) -> None:
+    # The first look at a million healthy accounts is no news of any of them.
+    tell = bound.debug if change.before is State.UNKNOWN and change.after in FINE else bound.info
+    tell(
+        "account." + change.after,
+        workspace=change.workspace,
+        account_id=change.ref,
+        platform=change.platform,
+        before=change.before,
+        signal=change.signal,
+        source=change.source,
+        incident=change.opened.id if change.opened else change.resolved.id if change.resolved else None,
+    )
 
 
 def _span(start: datetime, end: datetime) -> float:

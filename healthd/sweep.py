@@ -7,6 +7,7 @@ Each workspace is looked after by itself: one that fails slows down alone.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -26,6 +27,7 @@ from healthd.core.cadence import Cadence, retry_at
 from healthd.core.model import BROKEN, Lane, Observation, Signal, Source, State
 from healthd.engine import Change, Engine
 from healthd.metrics import Metrics
+from healthd.pace import Pace
 from healthd.providers.allowance import Allowance
 from healthd.providers.base import (
     BadAnswer,
@@ -62,7 +64,10 @@ URGENT = (Lane.CLICK, Lane.CONFIRM)
 URGENT_AT_ONCE = 16
 ROTATION_AT_ONCE = 32
 DIGEST = 500
-"""Accounts in one transaction of a digest: small enough that webhooks get their commits in between."""
+"""Accounts in one transaction of a digest, at the most; and where much follows from each, at the least."""
+FEWEST = 20
+DIGEST_SPAN = timedelta(milliseconds=100)
+"""How long such a transaction is to take, about: webhooks get their commits in between."""
 LEASE = timedelta(minutes=2)
 FEW_MISSING = 5
 MISSING_SHARE = 0.1
@@ -382,9 +387,11 @@ class Sweep:
         take: Callable[[Connection, str, list[T], datetime], list[Change]],
     ) -> int:
         """Takes in what was told, a transaction for each part. Returns how many changes that made."""
-        changes, parts = 0, accounts.chunked(news, DIGEST)
-        while part := await asyncio.to_thread(next, parts, None):
-            done = await self.store.within(workspace.name).run(take, workspace.name, part, self.now())
+        changes, pace, left = 0, Pace(DIGEST_SPAN, FEWEST, DIGEST), iter(news)
+        while part := await asyncio.to_thread(lambda: list(itertools.islice(left, pace.number))):
+            began = self.now()
+            done = await self.store.within(workspace.name).run(take, workspace.name, part, began)
+            pace.learn(len(part), self.now() - began)
             await self._tell(done)
             changes += len(done)
         return changes
@@ -581,7 +588,18 @@ class Sweep:
         ahead = (due - self.now()).total_seconds()
         if ahead > 0:
             return min(rest, ahead)
-        return 0.0 if await self.probe_as_allowed(workspace, lanes) else SHORTEST_REST
+        asked = await self.probe_as_allowed(workspace, lanes)
+        if lanes is URGENT and asked == URGENT_AT_ONCE:
+            self._sweep_soon(workspace)
+        return 0.0 if asked else SHORTEST_REST
+
+    def _sweep_soon(self, workspace: Workspace) -> None:
+        """Many wait to be confirmed, and one sweep answers for all of them: it comes now, unless half of the time until
+        it would come is still to go.
+        """
+        job, now = self._scheduler.get_job(f"bulk:{workspace.name}"), datetime.now(UTC)
+        if job is not None and job.next_run_time and now < job.next_run_time <= now + self.policy.bulk_interval / 2:
+            job.modify(next_run_time=now)
 
     def _allowed(self, workspace: Workspace, lanes: Sequence[Lane]) -> Sequence[Lane]:
         """While the breaker is open only people's clicks go through."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
@@ -16,6 +17,15 @@ settings.load_profile("healthd")
 
 # jsonschema would build the parsers of 39 grammars on import, for formats that no schema here asks for.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+
+
+# To collect the tests makes a million objects that stay to the end: looking for garbage among them finds nothing.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

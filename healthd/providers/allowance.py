@@ -51,6 +51,10 @@ SHARE_BY_LANE: Mapping[Lane, float] = {Lane.CLICK: 1.0, Lane.CONFIRM: 0.95, Lane
 """How much of our share a lane may fill: what is left over is there for those more urgent."""
 RESERVE_BY_LANE: Mapping[Lane, float] = {Lane.CLICK: 0.0, Lane.CONFIRM: 0.05, Lane.BULK: 0.1, Lane.ROTATION: 0.25}
 """How much of the whole limit must be left for the customer before a lane takes anything."""
+LONGEST_BEHIND = 5.0
+"""Seconds for which a sweep lets more urgent calls go first. Then it is as urgent as they: its one answer may be that
+to thousands of them, which could keep it waiting for ever.
+"""
 _SLOWEST = 0.1
 _RECOVERY = 0.1
 
@@ -256,6 +260,7 @@ class Allowance:
         waiter = _Waiter(lane, next(self._numbers), asyncio.get_running_loop().create_future(), _now())
         heapq.heappush(self._queue, waiter)
         self._serve()
+        aging = asyncio.get_running_loop().call_later(LONGEST_BEHIND, self._age, waiter) if lane is Lane.BULK else None
         try:
             await waiter.turn
         except asyncio.CancelledError:
@@ -263,6 +268,14 @@ class Allowance:
                 self.ledger.refund()
                 self._serve()
             raise
+        finally:
+            if aging is not None:
+                aging.cancel()
+
+    def _age(self, waiter: _Waiter) -> None:
+        waiter.lane = Lane.CONFIRM
+        heapq.heapify(self._queue)
+        self._serve()
 
     def learn(self, limit: int, remaining: int, reset_in: float) -> None:
         """What the provider said of its limit; ``reset_in`` in seconds."""

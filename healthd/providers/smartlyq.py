@@ -457,7 +457,7 @@ class SmartlyQ(WebhookCalls):
                 ) as response,
             ):
                 if begin is not None and response.is_success:
-                    said = await _long(response, await begin(), most, deadline)
+                    said = await _long(response, begin, most, deadline)
                 else:
                     said = await _json(await _limited(response, most))
                 return _Answer(response.status_code, response.headers, said, asked_at)
@@ -526,9 +526,18 @@ async def _limited(response: httpx2.Response, most: int) -> bytes:
     return b"".join(chunks)
 
 
-async def _long(response: httpx2.Response, rows: LongList, most: int, deadline: asyncio.Timeout) -> Any:
-    """What a long answer says besides its rows, which are taken while it arrives."""
-    size, ends = 0, deadline.when() or 0.0
+async def _long(
+    response: httpx2.Response, begin: Callable[[], Awaitable[LongList]], most: int, deadline: asyncio.Timeout
+) -> Any:
+    """What a long answer says besides its rows, which are taken while it arrives. The deadline is the peer's: what we
+    need ourselves before we can read is not counted.
+    """
+    size, ends, loop = 0, deadline.when() or 0.0, asyncio.get_running_loop()
+    asked = loop.time()
+    deadline.reschedule(None)
+    rows = await begin()
+    ends += loop.time() - asked
+    deadline.reschedule(ends)
     async for chunk in response.aiter_bytes():
         size += len(chunk)
         if size > most:

@@ -48,7 +48,7 @@ class Wire(httpx2.AsyncBaseTransport):
         connection: _Connection | None = None
         try:
             connection = self._kept(origin) or await self._connected(origin)
-            connection.ask(head + body, without_body=request.method == "HEAD")
+            connection.ask(head + body)
             status, headers = await connection.answer()
         except BaseException:
             self._give_back(origin, connection)
@@ -134,7 +134,7 @@ class _Connection(asyncio.Protocol):
     def _forget(self) -> None:
         self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
-        self._head_size = 0
+        self._head_size = self._unread = 0
         self._has_head = self._has_length = self._stays = False
 
     @property
@@ -150,11 +150,10 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def ask(self, request: bytes, *, without_body: bool = False) -> None:
-        """Sends a request, whose answer ends with its headers where it is ``without_body``."""
+    def ask(self, request: bytes) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._forget()
-        self._whole, self._asked, self._without_body = False, True, without_body
+        self._whole, self._asked = False, True
         if self._transport is None or self._lost is not None:
             raise self._lost or httpx2.ConnectError("there is no connection")
         self._transport.write(request)
@@ -197,12 +196,13 @@ class _Connection(asyncio.Protocol):
         if not self._asked or self._whole:
             self.close()  # nobody has asked for this
             return
-        self._head_size += 0 if self._has_head else len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._lost = httpx2.RemoteProtocolError(f"no HTTP: {error}")
-        if self._head_size > LARGEST_HEAD and not self._has_head:
+        # A header that does not end is told by the parser only once it has.
+        self._unread += 0 if self._has_head else len(data)
+        if self._head_size > LARGEST_HEAD or (self._unread > LARGEST_HEAD and not self._has_head):
             self._lost = httpx2.RemoteProtocolError("the headers are too long")
         if self._lost is not None:
             self.close()
@@ -226,13 +226,12 @@ class _Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name, value))
+        self._head_size += len(name) + len(value)
         self._has_length = self._has_length or name.lower() in {b"content-length", b"transfer-encoding"}
 
     def on_headers_complete(self) -> None:
         self._status = self._parser.get_status_code()
         self._has_head = self._status >= 200
-        if self._has_head and (self._without_body or self._status in {204, 304}):
-            self._whole, self._stays = True, bool(self._parser.should_keep_alive())
 
     def on_body(self, body: bytes) -> None:
         if not self._whole:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Select, Update, and_, bindparam, case, func, 
 
 from healthd.core.model import BROKEN, Account, Cause, Lane, State, login_family
 from healthd.store.many import insert_many, read_many
-from healthd.store.schema import EPOCH, account_counts, accounts
+from healthd.store.schema import account_counts, accounts, as_time
 from healthd.store.words import upsert
 
 T = TypeVar("T")
@@ -255,8 +255,7 @@ class _Sharing(dict[tuple[Any, ...], Known]):
 
     def __missing__(self, facts: tuple[Any, ...]) -> Known:
         state, paused, validity, errors, missing = facts
-        since = None if errors is None else EPOCH + timedelta(microseconds=errors)
-        made = self[facts] = Known(_STATES[state], bool(paused), validity, since, bool(missing))
+        made = self[facts] = Known(_STATES[state], bool(paused), validity, as_time(errors), bool(missing))
         return made
 
 

@@ -10,7 +10,10 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Connection,
+    Executable,
+    Select,
     Table,
+    TextClause,
     and_,
     bindparam,
     delete,
@@ -61,31 +64,40 @@ Chore = Callable[[Connection, datetime], int]
 
 _BEFORE: BindParameter[Any] = bindparam("before")
 _MOST: BindParameter[int] = bindparam("most")
+_GONE: BindParameter[Any] = bindparam("gone", expanding=True)
+
+
+def _key(table: Table) -> Any:
+    columns = tuple(table.primary_key)
+    return tuple_(*columns) if len(columns) > 1 else columns[0]
+
+
+def _old(table: Table, age: ColumnElement[Any], *more: ColumnElement[bool] | TextClause) -> Select[Any]:
+    """The keys of the oldest rows. They are read first, since a planner may prefer to walk through the whole table to
+    joining it with them.
+    """
+    return select(*table.primary_key).where(age < _BEFORE, *more).order_by(age).limit(_MOST)
+
+
+def _do(connection: Connection, old: Select[Any], what: Executable, before: datetime) -> int:
+    found = connection.execute(old, {"before": before, "most": AT_ONCE}).all()
+    if found:
+        connection.execute(what, {"gone": [row[0] if len(row) == 1 else tuple(row) for row in found]})
+    return len(found)
 
 
 def _forget(table: Table, age: ColumnElement[Any], keep: timedelta, *more: ColumnElement[bool]) -> Chore:
     """Rows of the table whose time lies further back than they are kept."""
-    key: Any = tuple_(*table.primary_key) if len(table.primary_key) > 1 else next(iter(table.primary_key))
-    old = select(*table.primary_key).where(age < _BEFORE, *more).order_by(age).limit(_MOST)
-    statement = delete(table).where(key.in_(old))
-
-    def chore(connection: Connection, now: datetime) -> int:
-        return connection.execute(statement, {"before": now - keep, "most": AT_ONCE}).rowcount
-
-    return chore
+    old, gone = _old(table, age, *more), delete(table).where(_key(table).in_(_GONE))
+    return lambda connection, now: _do(connection, old, gone, now - keep)
 
 
-_OLD_BODIES = (
-    select(inbox.c.id)
-    .where(text(WITH_BODY), inbox.c.received_at < _BEFORE, inbox.c.status == InboxStatus.DONE)
-    .order_by(inbox.c.received_at)
-    .limit(_MOST)
-)
-_EMPTY = update(inbox).where(inbox.c.id.in_(_OLD_BODIES)).values(body=b"")
+_OLD_BODIES = _old(inbox, inbox.c.received_at, text(WITH_BODY), inbox.c.status == InboxStatus.DONE)
+_EMPTY = update(inbox).where(inbox.c.id.in_(_GONE)).values(body=b"")
 
 
 def _empty_bodies(connection: Connection, now: datetime) -> int:
-    return connection.execute(_EMPTY, {"before": now - KEEP_BODIES, "most": AT_ONCE}).rowcount
+    return _do(connection, _OLD_BODIES, _EMPTY, now - KEEP_BODIES)
 
 
 _OVER = (
@@ -94,7 +106,6 @@ _OVER = (
     .order_by(incidents.c.opened_at)
     .limit(_MOST)
 )
-_GONE: BindParameter[Any] = bindparam("gone", expanding=True)
 _THEIR_LINKS = select(links.c.id).where(links.c.incident_id.in_(_GONE))
 _WITH_THEM = (
     delete(mints).where(mints.c.link_id.in_(_THEIR_LINKS)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -40,11 +41,21 @@ class Time(TypeDecorator[datetime]):
     impl = BigInteger
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        return None if value is None else microseconds(value)
+    # A million accounts have millions of times: by way of ``process_bind_param`` each costs three times as much.
+    def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], int | None]:
+        return _as_number
 
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else EPOCH + timedelta(microseconds=value)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[int | None], datetime | None]:
+        return as_time
+
+
+def _as_number(value: datetime | None) -> int | None:
+    return None if value is None else microseconds(value)
+
+
+def as_time(value: int | None) -> datetime | None:
+    """What stands in a column of ``Time``, as the driver gives it."""
+    return None if value is None else EPOCH + timedelta(microseconds=value)
 
 
 IN_WORK = "status IN ('pending', 'sending')"

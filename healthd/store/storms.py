@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -139,10 +141,21 @@ def begin(connection: Connection, storm: Storm, since: datetime) -> int:
     return connection.execute(_TAKE_IN, facts).rowcount
 
 
-def join(connection: Connection, storm_id: str, incident_id: str, now: datetime) -> None:
-    """One more that broke while it lasts."""
-    connection.execute(update(incidents).where(incidents.c.id == incident_id).values(storm_id=storm_id))
-    connection.execute(update(storms).where(storms.c.id == storm_id).values(last_at=now, broken=storms.c.broken + 1))
+_JOIN = update(incidents).where(incidents.c.id == bindparam("incident")).values(storm_id=bindparam("storm"))
+_GROW = (
+    update(storms)
+    .where(storms.c.id == bindparam("storm"))
+    .values(last_at=bindparam("now", type_=storms.c.last_at.type), broken=storms.c.broken + bindparam("more"))
+)
+
+
+def join(connection: Connection, joined: Sequence[tuple[str, str]], now: datetime) -> None:
+    """More that broke while storms last: each a storm's id and an incident's."""
+    if not joined:
+        return
+    connection.execute(_JOIN, [{"storm": storm, "incident": incident} for storm, incident in joined])
+    more = Counter(storm for storm, _ in joined)
+    connection.execute(_GROW, [{"storm": storm, "now": now, "more": number} for storm, number in more.items()])
 
 
 def still_broken(connection: Connection, storm_id: str) -> int:

@@ -190,7 +190,7 @@ def fill(connection: Connection) -> dict[str, int]:
     _settle(connection)
     stormy = f"i{ids['stormy']}"
     storms.begin(connection, STORM, NOON + DAY)
-    storms.join(connection, STORM.id, stormy, NOON)
+    storms.join(connection, [(STORM.id, stormy)], NOON)
     notices.hold_storm(connection, Holding("storm", STORM.id, "many broke at once"))
     troubles.begin(
         connection,

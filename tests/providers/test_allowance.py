@@ -279,16 +279,50 @@ def test_a_call_goes_at_once_while_there_is_room() -> None:
     played(main)
 
 
+def test_thousands_that_wait_to_be_confirmed_do_not_keep_out_the_sweep_that_answers_for_all_of_them() -> None:
+    async def main() -> None:
+        allowance, order = Allowance(1.0, 60), list[Any]()
+
+        async def confirm() -> None:
+            while True:
+                await taken(allowance, Lane.CONFIRM, order, "one")
+
+        confirming = [asyncio.create_task(confirm()) for _ in range(16)]
+        await asyncio.sleep(1)
+        await taken(allowance, Lane.BULK, order, "sweep")
+        for task in confirming:
+            task.cancel()
+        await asyncio.gather(*confirming, return_exceptions=True)
+        assert order[-1] == ("sweep", 60.0)
+
+    played(main)
+
+
+def test_a_sweep_lets_those_go_first_who_are_more_urgent_for_a_while() -> None:
+    async def main() -> None:
+        allowance, order = Allowance(1.0, 60), list[Any]()
+        for _ in range(57):
+            await allowance.take(Lane.CONFIRM)
+        await asyncio.sleep(58)
+        async with asyncio.TaskGroup() as group:
+            for lane in (Lane.BULK, Lane.CONFIRM, Lane.CLICK):
+                group.create_task(taken(allowance, lane, order, lane))
+        assert [who for who, _ in order] == [Lane.CLICK, Lane.CONFIRM, Lane.BULK]
+
+    played(main)
+
+
 def test_the_most_urgent_goes_first_and_equals_in_order_of_arrival() -> None:
     async def main() -> None:
         allowance, order = Allowance(1.0, 1), list[Any]()
+        lanes = [lane for lane in Lane if lane is not Lane.BULK]
         await allowance.take(Lane.ROTATION)
         async with asyncio.TaskGroup() as group:
             for name in ("a", "b"):
-                for lane in reversed(Lane):
+                for lane in reversed(lanes):
                     group.create_task(taken(allowance, lane, order, (lane, name)))
-        assert [who for who, _ in order] == [(lane, name) for lane in Lane for name in ("a", "b")]
-        assert [at for _, at in order] == [60.0 * turn for turn in range(1, 9)]
+        assert [who for who, _ in order] == [(lane, name) for lane in lanes for name in ("a", "b")]
+        assert [at for _, at in order] == [60.0 * turn for turn in range(1, 7)]
 
     played(main)
 

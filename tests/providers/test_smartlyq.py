@@ -1021,6 +1021,20 @@ def test_a_list_of_two_hundred_thousand_rows_is_never_held_whole() -> None:
     assert peak < len(row) * taken / 4, "less than a quarter of the text alone"
 
 
+def test_rows_that_are_kept_take_little_room_and_come_back_as_they_were() -> None:
+    kept, rows = long_lists.Packed(), [[str(number), "ok", 45, False, "facebook", "Acme"] for number in range(500)]
+    tracemalloc.start()
+    try:
+        for _ in range(200):
+            kept.add(rows)
+        room = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(kept) == 100_000
+    assert room < 2_000_000
+    assert list(kept) == rows * 200
+
+
 async def test_only_what_is_news_is_kept_of_a_bulk_answer_and_all_that_was_shown_is_known(
     peer: Peer, client: Client
 ) -> None:
@@ -1033,6 +1047,16 @@ async def test_only_what_is_news_is_kept_of_a_bulk_answer_and_all_that_was_shown
     assert [seen.ref for seen in bulk.observations] == ["2"]
     assert bulk.unclear == ["3", "4", "5"]
     assert bulk.shown == {"1", "2", "3", "4", "5"}
+
+
+async def test_the_time_that_we_take_to_get_ready_is_not_the_peers(peer: Peer) -> None:
+    async def slowly() -> IsNews:
+        await asyncio.sleep(0.6)
+        return lambda *_: True
+
+    peer.says(ok({"accounts": [row()]}))
+    async with connected(peer, timeout=0.5) as client:
+        assert (await client.health_all(None, slowly)).shown == {"7"}
 
 
 async def test_a_long_answer_has_the_time_that_its_length_needs(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:

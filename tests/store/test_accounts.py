@@ -189,6 +189,15 @@ def test_a_sweep_compares_with_what_is_known_of_that_profile(connection: Connect
     assert accounts.known(connection, "acme", "p") == {"1": Known(State.HEALTHY, False, 30, None, True)}
 
 
+def test_accounts_that_are_alike_share_what_a_sweep_knows_of_them(connection: Connection) -> None:
+    for ref in ("1", "2"):
+        add_account(connection, ref, profile="p", state=State.HEALTHY, validity_days=30)
+    add_account(connection, "3", profile="p", state=State.HEALTHY, validity_days=29)
+    known = accounts.known(connection, "acme", "p")
+    assert known["1"] is known["2"]
+    assert known["1"] != known["3"]
+
+
 LISTED = {
     "as before": (("1", "Account", "@acme"), False),
     "without its handle": (("1", "Account", None), False),

@@ -331,7 +331,7 @@ def test_a_storm_holds_its_own_and_lets_go_its_own(connection: Connection) -> No
     reminder = add_notice(connection, made[0][0], "i1", incident_id="i1", kind=REMINDER, step=1, due_at=NOON + DAY)
     storm, other = begin(connection), begin(connection, "reddit")
     for stored, _ in made[:2]:
-        storms.join(connection, storm.id, f"i{stored.id}", NOON)
+        storms.join(connection, [(storm.id, f"i{stored.id}")], NOON)
     held = notices.hold_storm(connection, Holding("storm", storm.id, "a storm"))
     assert {one.id for one in held} == {notice for _, notice in made[:2]}
     assert {one.hold for one in held} == {f"storm:{storm.id}"}
@@ -349,7 +349,7 @@ def test_a_storm_that_is_cancelled_withdraws_what_people_have_not_been_told(conn
         connection, made[0][0], "i1", incident_id="i1", kind=ESCALATED, target=SLACK, level=1, due_at=NOON + DAY
     )
     storm = begin(connection)
-    storms.join(connection, storm.id, "i1", NOON)
+    storms.join(connection, [(storm.id, "i1")], NOON)
     notices.hold_storm(connection, Holding("storm", storm.id, "a storm"))
     cancelled = notices.cancel_storm(connection, storm.id, "cancelled by Olga")
     assert {one.id for one in cancelled} == {made[0][1], escalated}

@@ -70,7 +70,7 @@ def test_the_database_itself_refuses_a_second_storm_in_one_place(connection: Con
 
 def test_one_more_that_breaks_is_counted_and_keeps_it_awake(connection: Connection) -> None:
     storm = begin(connection)
-    storms.join(connection, storm.id, broken(connection, "1"), NOON + MINUTE)
+    storms.join(connection, [(storm.id, broken(connection, "1"))], NOON + MINUTE)
     lasting = storms.get(connection, storm.id)
     assert lasting is not None
     assert (lasting.broken, lasting.last_at) == (4, NOON + MINUTE)

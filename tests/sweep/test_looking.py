@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 
@@ -159,3 +160,16 @@ async def test_without_the_bulk_call_every_new_account_is_asked_about_by_itself(
         await scene.until(lambda: len(scene.told) >= 16, "their answers")
         assert await scene.states() == [State.HEALTHY] * 16
         assert "/v1/social/accounts/health" not in scene.asked("/health")
+
+
+async def test_sweep_and_inventory_of_a_workspace_take_turns(scene: Surroundings) -> None:
+    scene.sandbox.api.requests.clear()
+    slow = scene.sandbox.faults.add(kind="delay", seconds=0.3, path="/accounts/health", times=1)
+    sweep = asyncio.create_task(scene.sweep.bulk(scene.workspace()))
+    await scene.until(lambda: slow.strikes == 1, "the question about everything")
+    await scene.sweep.inventory(scene.workspace())
+    await sweep
+    assert [path for path in scene.asked("") if "accounts" in path] == [
+        "/v1/social/accounts/health",
+        "/v1/social/accounts",
+    ]

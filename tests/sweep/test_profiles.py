@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from healthd.sandbox.world import Account
 from healthd.store import notices, profiles
 from healthd.store.notices import Holding
 from healthd.sweep import PROFILE_REST
-from tests.sweep.surroundings import Surroundings
+from tests.sweep.surroundings import Surroundings, surroundings
 
 PROFILE = "201"
 
@@ -134,3 +135,20 @@ async def test_a_deleted_profile_is_left_alone_and_its_accounts_are_not_asked_ab
         await scene.probe(Lane.CONFIRM, Lane.ROTATION)
         scene.travel(timedelta(seconds=30))
     assert len(scene.asked("/health")) - before <= 2 * len(members(scene))
+
+
+async def test_the_first_sweep_finds_the_accounts_of_profiles_without_waiting_for_the_inventory(tmp_path: Path) -> None:
+    async with surroundings(tmp_path, profiled=True, count=1) as scene:
+        profile = scene.sandbox.world.add_profile("acme", "Nadia's Bakery", "customer-7")
+        member = scene.sandbox.world.add_account("acme", "facebook", profile=profile.id)
+        for _ in range(2):
+            await scene.sweep.bulk(scene.workspace())
+        assert (await scene.stored(member)).account.state is State.HEALTHY
+        assert len(scene.asked("/profiles")) == 1
+
+
+async def test_a_first_sweep_that_cannot_ask_for_profiles_sees_the_workspaces_own_accounts(tmp_path: Path) -> None:
+    async with surroundings(tmp_path, profiled=True, count=1) as scene:
+        scene.sandbox.faults.add(kind="wrong_shape", path="/profiles")
+        await scene.sweep.bulk(scene.workspace())
+        assert await scene.states() == [State.HEALTHY]
