@@ -59,7 +59,7 @@ def imported_packages(files: Iterable[Path]) -> set[str]:
 
 
 TRACING = [ROOT / "healthd" / "otel.py"]
-POSTGRES = [ROOT / "healthd" / "store" / "postgres.py"]
+POSTGRES = [ROOT / "healthd" / "store" / name for name in ("postgres.py", "move.py")]
 DAEMON = [
     file
     for file in (ROOT / "healthd").rglob("*.py")
