@@ -181,7 +181,7 @@ def test_times_come_back_exactly_and_are_ordered_as_they_are(moments: list[datet
     engine = sqlite_engine("sqlite://")
     with engine.begin() as connection:
         kept = [connection.execute(select(literal(moment, Time))).scalar_one() for moment in moments]
-        numbers = [Time().process_bind_param(moment, engine.dialect) for moment in moments]
+        numbers = [Time().bind_processor(engine.dialect)(moment) for moment in moments]
     engine.dispose()
     assert kept == moments
     assert all(moment.tzinfo is UTC for moment in kept)
