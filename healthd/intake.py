@@ -214,9 +214,9 @@ class Receiver:
         """
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            path = scope.get("path", "")
-            workspace = path.removeprefix(PREFIX)
-            if scope["type"] != "http" or workspace is path or not workspace or "/" in workspace:
+            path = scope["path"] if scope["type"] == "http" else ""
+            workspace = path[len(PREFIX) :]
+            if not path.startswith(PREFIX) or not workspace or "/" in workspace:
                 await app(scope, receive, send)
                 return
             start, body = await self._answer(scope, receive, workspace)
