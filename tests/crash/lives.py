@@ -87,6 +87,11 @@ class Stage:
     def believed(self) -> dict[str, str]:
         return dict(self.rows("select ref, state from accounts"))
 
+    def name_accounts(self) -> None:
+        """Each a name of its own, by which its messages are found."""
+        for number, account in enumerate(self.scene.sandbox.world.accounts.values()):
+            account.name = f"Shop {number:04}"
+
     async def until_quiet(self) -> None:
         """Nothing waits any more: neither at the provider nor in the inbox nor in the outbox, nor for a look."""
         deliveries = self.scene.sandbox.sender.deliveries.values()
