@@ -156,7 +156,10 @@ def database(store: str, folder: Path) -> Iterator[tuple[str, Any]]:
             row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
         return int(row[0]) if row else 0
 
-    yield url, size
+    try:
+        yield url, size
+    finally:
+        server.cleanup()
 
 
 def settings(url: str, port: int, sandbox: int, interval: str) -> str:
