@@ -93,7 +93,9 @@ def standby(primary: PostgresServer, folder: Path) -> PostgresServer:
     """A second server that has whatever the first one acknowledges."""
     sockets = _sockets(primary)
     if primary.system_user is not None:
-        shutil.chown(folder, primary.system_user)
+        # What the wheel notes among the server's files is this process's own, and is copied along.
+        for path in (folder, *primary.pgdata.glob(".handle_pids*")):
+            shutil.chown(path, primary.system_user)
     _run(
         primary, "pg_basebackup", "-h", sockets, "-U", primary.postgres_user, "-D", folder, "-R", "-C", "-S", "standby"
     )

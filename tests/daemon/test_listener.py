@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -63,7 +64,14 @@ async def listening(
     async def talk(*parts: bytes | float) -> bytes:
         """Writes the parts, rests where a number stands, and reads until the other side closes."""
         reader, writer = await asyncio.open_connection(HOST, port)
-        got = asyncio.create_task(reader.read(-1))
+        heard = bytearray()
+
+        async def hear() -> None:
+            with contextlib.suppress(ConnectionError):
+                while part := await reader.read(65_536):
+                    heard.extend(part)
+
+        got = asyncio.create_task(hear())
         try:
             for part in parts:
                 if isinstance(part, float):
@@ -71,12 +79,13 @@ async def listening(
                     continue
                 writer.write(part)
                 await writer.drain()
-            return await asyncio.wait_for(got, LONG)
+            await asyncio.wait_for(got, LONG)
         except ConnectionError:
-            return b"" if not got.done() or got.exception() else got.result()
+            await asyncio.wait([got], timeout=LONG)
         finally:
             got.cancel()
             writer.close()
+        return bytes(heard)
 
     try:
         yield lambda *parts: asyncio.ensure_future(talk(*parts))
