@@ -34,22 +34,32 @@ class Result:
         return statistics.quantiles(self.latencies, n=1000)[round(part * 10) - 1] * 1000
 
 
-async def fire(host: str, port: int, requests: Sequence[bytes], connections: int) -> Result:
-    """Sends every request once, over so many connections, one at a time on each."""
+async def fire(
+    host: str, port: int, requests: Sequence[bytes], connections: int, again_after: float | None = None
+) -> Result:
+    """Sends every request once, over so many connections, one at a time on each. Where ``again_after`` says so, what
+    was answered by a 5xx is sent again so many seconds later.
+    """
     result, waiting = Result(), iter(requests)
+
+    async def asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> int:
+        started = perf_counter()
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = _LENGTH.search(head)
+        if length is not None and int(length[1]):
+            await reader.readexactly(int(length[1]))
+        result.latencies.append(perf_counter() - started)
+        found = _STATUS.match(head)
+        status = int(found[1]) if found else 0
+        result.statuses[status] += 1
+        return status
 
     async def work() -> None:
         reader, writer = await asyncio.open_connection(host, port)
         for request in waiting:
-            started = perf_counter()
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = _LENGTH.search(head)
-            if length is not None and int(length[1]):
-                await reader.readexactly(int(length[1]))
-            result.latencies.append(perf_counter() - started)
-            status = _STATUS.match(head)
-            result.statuses[int(status[1]) if status else 0] += 1
+            while (await asked(reader, writer, request)) >= 500 and again_after is not None:  # noqa: ASYNC110
+                await asyncio.sleep(again_after)
         writer.close()
         await writer.wait_closed()
 

@@ -37,9 +37,9 @@ EVENTS = ("comment.received", "account.token_expired")
 """One of which nothing follows, and one that is worked through while the next arrive."""
 
 
-def signed(event: str, number: int, *, created_at: str | None = None, platform: str = "facebook") -> bytes:
+def signed(event: str, account: int, *, created_at: str | None = None, platform: str = "facebook") -> bytes:
     """A webhook as the provider sends it, each with an id of its own."""
-    data = {"account_id": 1 + number, "platform": platform, "account_name": "Bench", "reason": "expired"}
+    data = {"account_id": account, "platform": platform, "reason": "expired"}
     created_at = created_at or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     body = orjson.dumps({"id": f"evt_{os.urandom(8).hex()}", "event": event, "created_at": created_at, "data": data})
     at = str(int(time.time()))
@@ -89,7 +89,7 @@ def inserted(folder: Path, number: int) -> float:
 
 async def asked(process: Process, event: str, requests: int, connections: int) -> tuple[Result, float]:
     """What came back, and the processor time of one answer in microseconds."""
-    prepared = [signed(event, number % 5000) for number in range(requests)]
+    prepared = [signed(event, 1 + number % 5000) for number in range(requests)]
     before = process.cpu_seconds
     result = await fire(HOST, process.port, prepared, connections)
     return result, (process.cpu_seconds - before) / requests * 1e6

@@ -9,6 +9,7 @@ import re
 import sys
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence, Set
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -40,6 +41,10 @@ def _disguises(secret: str) -> Iterator[str]:
     yield b64encode(secret.encode()).decode()
 
 
+_WORDS, _LONGEST_WORD = 1024, 32
+"""Of short texts, such as fields' names and what stands in most of them, so many are looked through once."""
+
+
 class Redactor:
     """Masks every secret that was loaded, wherever it turns up, and whatever has the shape of one."""
 
@@ -47,8 +52,12 @@ class Redactor:
         known = {shape for secret in secrets if len(secret) >= _SHORTEST for shape in _disguises(secret)}
         longest_first = sorted(known, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, longest_first))) if known else None
+        self._of_word = lru_cache(_WORDS)(self._redacted)
 
     def text(self, value: str) -> str:
+        return self._of_word(value) if len(value) <= _LONGEST_WORD else self._redacted(value)
+
+    def _redacted(self, value: str) -> str:
         if self._known is not None:
             value = self._known.sub("[redacted]", value)
         value = _TOKENS.sub(r"\1[redacted]", value)
