@@ -19,6 +19,7 @@ from healthd.core.cadence import Cadence
 from healthd.core.contacts import Contact
 from healthd.core.duration import in_words
 from healthd.core.model import Lane, NoticeKind, Resolution, Target, family_of
+from healthd.core.owners import Assignment
 from healthd.core.routing import Level, Owners, Recipient, Routed, Routing, references
 from healthd.core.storm import StormFacts, StormPolicy
 from healthd.store import accounts, contacts, decisions, incidents, notices, storms
@@ -60,8 +61,12 @@ class Memory:
     last_sent: dict[tuple[Target, str], datetime | None] = field(default_factory=dict)
     storms: dict[tuple[str, str], Storm | None] = field(default_factory=dict)
     """Those that last."""
+    nobody_owns: dict[str, bool] = field(default_factory=dict)
+    """Workspaces of whose accounts it is on record nowhere whom they belong to."""
     joined: list[tuple[str, str]] = field(default_factory=list)
     """Storms and incidents that belong to them: written together at the end, for they may be thousands."""
+    decided: list[Decision] = field(default_factory=list)
+    """Written together at the end, too."""
     storm_began: Storm | None = None
 
 
@@ -119,7 +124,12 @@ class Dispatch:
         record here.
         """
         account, profile = case.account.account, case.account.profile
-        found = contacts.assignment(case.connection, account.workspace, account.platform, profile, account.ref)
+        unowned = case.memory.nobody_owns
+        if account.workspace not in unowned:
+            unowned[account.workspace] = not contacts.has_assignments(case.connection, account.workspace)
+        found = Assignment()
+        if not unowned[account.workspace]:
+            found = contacts.assignment(case.connection, account.workspace, account.platform, profile, account.ref)
         kept = self._kept(case)
         if kept is None:
             return Owners(found.owners, why=found.why or Owners().why), found.labels
@@ -150,7 +160,7 @@ class Dispatch:
         if not self.asks_for_contacts or self._knows(case):
             return written + self.tell(case, incident, holding)
         if holding is not None:
-            decisions.note(case.connection, [case.decided("held", holding.reason, incident.id)])
+            case.memory.decided.append(case.decided("held", holding.reason, incident.id))
         return written + self._write(case, incident, NoticeKind.OPENED, [ASK], due_at=case.now, holding=holding)
 
     def _knows(self, case: Case) -> bool:
@@ -158,14 +168,15 @@ class Dispatch:
         return kept is not None and case.now - kept.fetched_at < self.cache_for
 
     def tell(self, case: Case, incident: Incident, holding: Holding | None = None) -> int:
-        """Writes what each level of recipients gets: the first now, the others when it is still broken then."""
+        """Writes what each level of recipients gets: the first now, the others when it is still broken then. Whoever
+        calls it lets the case's memory be written afterwards (``remember``).
+        """
         levels = self.plan(case)
         if not levels:
-            decisions.note(case.connection, [case.decided("held", NOBODY_IS_CONFIGURED, incident.id)])
+            case.memory.decided.append(case.decided("held", NOBODY_IS_CONFIGURED, incident.id))
             held = Holding("nobody", reason=NOBODY_IS_CONFIGURED)
             return self._write(case, incident, NoticeKind.OPENED, [NOBODY], due_at=case.now, holding=held)
         written = 0
-        noted = []
         for number, level in enumerate(levels):
             for recipient in level.recipients:
                 self._link(case, incident, recipient, number)
@@ -182,10 +193,9 @@ class Dispatch:
                     case, incident, NoticeKind.ESCALATED, level.recipients, due_at=case.now + level.after,
                     why=level.why, level=number, holding=instead,
                 )  # fmt: skip
-            noted.append(case.decided("planned", _planned(level, number), incident.id))
+            case.memory.decided.append(case.decided("planned", _planned(level, number), incident.id))
         if holding is not None:
-            noted.append(case.decided("held", holding.reason, incident.id))
-        decisions.note(case.connection, noted)
+            case.memory.decided.append(case.decided("held", holding.reason, incident.id))
         return written
 
     def _link(self, case: Case, incident: Incident, recipient: Recipient, level: int) -> None:
@@ -377,6 +387,7 @@ class Dispatch:
     def remember(self, connection: Connection, memory: Memory, now: datetime) -> None:
         """Writes what was put off until a transaction's end."""
         storms.join(connection, memory.joined, now)
+        decisions.note(connection, memory.decided)
 
     def tell_operators(
         self,
@@ -517,6 +528,7 @@ class Dispatch:
                 continue
             notices.discard(connection, notice, "somebody is on record now")
             written += self.tell(case, incident) if incident is not None else self.expiring(case, notice.subject)
+            self.remember(connection, case.memory, now)
         return written
 
     def bounced(

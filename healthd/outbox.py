@@ -331,6 +331,7 @@ class Outbox:
         if incident is not None and incident.resolved_at is None:
             decisions.note(connection, [case.decided("asked", reason, incident.id)])
             self.dispatch.tell(case, incident)
+            self.dispatch.remember(connection, case.memory, now)
 
     async def _tell_of_trouble(self, notice: StoredNotice) -> None:
         """About an API that stands in our way, if it still does."""

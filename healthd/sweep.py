@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -120,6 +121,8 @@ class Workspace:
     """Questions whose answer may end a trouble on record: at first all, since an earlier process may have left some."""
     profiles_listed: bool = False
     """Whether this process has asked for them."""
+    swept_at: float = -math.inf
+    """When this process last began a sweep over all of it, by the loop's clock."""
     everything: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by whoever goes through all its accounts: one at a time, or memory would hold them twice."""
 
@@ -315,7 +318,7 @@ class Sweep:
         if workspace.resting:
             return 0
         async with workspace.everything:
-            started = asyncio.get_running_loop().time()
+            started = workspace.swept_at = asyncio.get_running_loop().time()
             try:
                 if workspace.with_profiles and not workspace.profiles_listed:
                     # Newcomers are written once then: by the sweep, as it finds them.
@@ -594,12 +597,13 @@ class Sweep:
         return 0.0 if asked else SHORTEST_REST
 
     def _sweep_soon(self, workspace: Workspace) -> None:
-        """Many wait to be confirmed, and one sweep answers for all of them: it comes now, unless half of the time until
-        it would come is still to go.
+        """Many wait to be confirmed, and one sweep answers for all of them: it comes now, unless one is under way, or
+        the last one began less than half an interval ago.
         """
-        job, now = self._scheduler.get_job(f"bulk:{workspace.name}"), datetime.now(UTC)
-        if job is not None and job.next_run_time and now < job.next_run_time <= now + self.policy.bulk_interval / 2:
-            job.modify(next_run_time=now)
+        job = self._scheduler.get_job(f"bulk:{workspace.name}")
+        ago = asyncio.get_running_loop().time() - workspace.swept_at
+        if job and not workspace.everything.locked() and ago >= self.policy.bulk_interval.total_seconds() / 2:
+            job.modify(next_run_time=datetime.now(UTC))
 
     def _allowed(self, workspace: Workspace, lanes: Sequence[Lane]) -> Sequence[Lane]:
         """While the breaker is open only people's clicks go through."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, delete, func, or_, select, text, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, delete, exists, func, or_, select, text, update
 
 from healthd.core.contacts import (
     EVERY_DAY,
@@ -250,6 +250,14 @@ def owned_at(connection: Connection, place: tuple[str, str, str]) -> StoredAssig
         assignments.c.workspace == workspace, assignments.c.scope == scope, assignments.c.ref == ref
     )
     return next(iter(assignment_rows(connection, query)), None)
+
+
+_ANY = select(exists().where(assignments.c.workspace == bindparam("of_workspace")))
+
+
+def has_assignments(connection: Connection, workspace: str) -> bool:
+    """Whether anything is on record of whom this workspace's accounts belong to."""
+    return bool(connection.execute(_ANY, {"of_workspace": workspace}).scalar())
 
 
 def assignment(connection: Connection, workspace: str, platform: str, profile: str, account: str) -> Assignment:

@@ -173,3 +173,19 @@ async def test_sweep_and_inventory_of_a_workspace_take_turns(scene: Surroundings
         "/v1/social/accounts/health",
         "/v1/social/accounts",
     ]
+
+
+async def test_when_many_wait_to_be_confirmed_one_sweep_comes_for_all_of_them(tmp_path: Path) -> None:
+    """Long before its turn, but not right after the last one."""
+    async with surroundings(tmp_path, count=40, policy=SweepPolicy(bulk_interval=timedelta(hours=1))) as scene:
+        scene.sweep.start()
+        workspace, everything = scene.workspace(), "/social/accounts/health"
+        await scene.until(lambda: len(scene.told) >= 40, "the first sweep")
+        await scene.all_due(Lane.CONFIRM)
+        workspace.urgent.set()
+        await scene.until(lambda: len(scene.asked("/health")) >= 41, "a question about each")
+        assert len(scene.asked(everything)) == 1
+        workspace.swept_at -= 1800
+        await scene.all_due(Lane.CONFIRM)
+        workspace.urgent.set()
+        await scene.until(lambda: len(scene.asked(everything)) == 2, "a sweep")
