@@ -453,6 +453,9 @@ class Engine:
         turn, asked = case.after.probe_at, case.observation.source is Source.HEALTH
         if case.probe_now is None and turn is not None and not asked and not case.change.moved:
             return
+        asked_at = case.observation.asked_at
+        if asked and turn is not None and asked_at is not None and asked_at < turn <= case.now:
+            return  # somebody wanted another look after this question was asked: its answer is not that look
         at, lane = next_probe(case.after.account, case.after.clicked_at, case.now, self.probes, self.rng)
         if at is None:
             case.after = replace(case.after, probe_at=None, probe_lane=lane)

@@ -58,6 +58,23 @@ def test_a_false_alarm_is_cleared_without_a_word(desk: Desk) -> None:
     assert history(desk) == [("token_expired", "healthy", "suspect"), ("ok", "suspect", "healthy")]
 
 
+def test_an_answer_does_not_take_the_place_of_a_look_that_was_wanted_after_its_question(desk: Desk) -> None:
+    """Somebody reconnects while an account is being asked about: that question was asked too early."""
+    desk.read(Signal.OK)
+    desk.read(Signal.BAD_TOKEN)
+    desk.read(Signal.BAD_TOKEN)
+    asked_at = desk.now
+    desk.now += SECOND
+    desk.hear(Signal.CONNECTED)
+    wanted = desk.turn()
+    assert wanted == (desk.now, Lane.CONFIRM)
+    desk.now += SECOND
+    desk.read(Signal.BAD_TOKEN, asked_at=asked_at)
+    assert (desk.state(), desk.turn()) == (State.EXPIRED, wanted)
+    desk.read(Signal.OK)
+    assert desk.state() is State.HEALTHY
+
+
 def test_without_an_answer_the_event_is_believed_when_its_time_is_up(desk: Desk) -> None:
     desk.hear(Signal.DISCONNECTED)
     desk.now += desk.engine.policy.confirm_timeout - SECOND

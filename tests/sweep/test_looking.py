@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from healthd.core.model import Lane, State
-from healthd.store import profiles
+from healthd.store import accounts, profiles
 from healthd.sweep import SHORT_LIST_BELIEVED, SweepPolicy
 from tests.sweep.surroundings import Surroundings, surroundings
 
@@ -181,11 +181,15 @@ async def test_when_many_wait_to_be_confirmed_one_sweep_comes_for_all_of_them(tm
         scene.sweep.start()
         workspace, everything = scene.workspace(), "/social/accounts/health"
         await scene.until(lambda: len(scene.told) >= 40, "the first sweep")
-        await scene.all_due(Lane.CONFIRM)
-        workspace.urgent.set()
+        ids = [(await scene.stored(account)).id for account in scene.accounts()]
+
+        async def all_wait() -> None:
+            await scene.store.run(accounts.schedule_probe, ids, scene.now(), Lane.CONFIRM)
+            workspace.urgent.set()
+
+        await all_wait()
         await scene.until(lambda: len(scene.asked("/health")) >= 41, "a question about each")
         assert len(scene.asked(everything)) == 1
         workspace.swept_at -= 1800
-        await scene.all_due(Lane.CONFIRM)
-        workspace.urgent.set()
+        await all_wait()
         await scene.until(lambda: len(scene.asked(everything)) == 2, "a sweep")
