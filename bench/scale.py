@@ -30,7 +30,8 @@ from figures import Figure, add_option, keep, show
 HOST = "127.0.0.1"
 KEY = "sqk_test_bench"
 IN_A_PROFILE = 100_000
-PLENTY = 10_000_000
+PLENTY = 100_000
+"""Calls a minute, the most that healthd believes."""
 TICK = os.sysconf("SC_CLK_TCK")
 LOOKS = 7
 """How often each page is fetched; the middle one counts."""
