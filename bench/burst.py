@@ -23,9 +23,10 @@ from pathlib import Path
 
 import httpx2
 import uvloop
-from daemon import HOST, MAIL, Daemon, Process, cores, daemon, database, free_port, sandbox
+from daemon import MAIL, Daemon, Process, cores, daemon, database, sandbox
 from figures import Figure, add_option, keep, show
 from load import fire
+from processes import HOST, free_port
 from webhooks import signed
 
 from healthd.demo.catchers import Caught, Inbox, MailCatcher

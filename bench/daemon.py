@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import warnings
@@ -16,8 +15,8 @@ from itertools import count
 from pathlib import Path
 
 import httpx2
+from processes import HOST, free_port
 
-HOST = "127.0.0.1"
 SECRET = "whsec_bench_bench_bench_bench"
 PATIENCE = 60.0
 """Seconds that a process may take to be there."""
@@ -29,12 +28,6 @@ def cores() -> tuple[int, int]:
     """The core of what is measured, and that of who measures; the same one where there is no other."""
     found = sorted(os.sched_getaffinity(0))
     return found[0], found[-1]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -22,8 +22,9 @@ from pathlib import Path
 import aiosmtplib
 import httpx2
 import uvloop
-from daemon import HOST, MAIL, PATIENCE, Daemon, Process, cores, daemon, database, free_port, sandbox
+from daemon import MAIL, PATIENCE, Daemon, Process, cores, daemon, database, sandbox
 from figures import Figure, add_option, keep, show
+from processes import HOST, free_port
 
 from healthd.demo.catchers import Inbox, MailCatcher
 

@@ -26,8 +26,8 @@ from typing import Any
 
 import httpx2
 from figures import Figure, add_option, keep, show
+from processes import HOST, free_port
 
-HOST = "127.0.0.1"
 KEY = "sqk_test_bench"
 IN_A_PROFILE = 100_000
 PLENTY = 100_000
@@ -66,12 +66,6 @@ class Run:
     sandbox_mb: float = 0.0
     bytes_per_account: float = 0.0
     pages_ms: dict[str, float] = field(default_factory=dict)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 class Running:

@@ -26,9 +26,10 @@ from pathlib import Path
 
 import orjson
 import uvloop
-from daemon import HOST, SECRET, Process, cores, daemon, database, free_port, running
+from daemon import SECRET, Process, cores, daemon, database, running
 from figures import Figure, add_option, keep, show
 from load import Result, fire, post
+from processes import HOST, free_port
 
 ROUNDS = 3
 GROUP = 64

@@ -497,7 +497,8 @@ class Daemon:
 
     def _publish(self, accounts: Collection[int] = ()) -> None:
         self.live.publish(accounts)
-        self.wakeups.say(" ".join(("show", *map(str, sorted(accounts)[:SHOWN_ELSEWHERE]))))
+        if self.wakeups.are_heard:
+            self.wakeups.say(" ".join(("show", *map(str, sorted(accounts)[:SHOWN_ELSEWHERE]))))
 
     def _heard_from_others(self, word: str) -> None:
         """What another daemon on the same store says. Nothing: that others may have said something."""

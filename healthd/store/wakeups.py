@@ -34,9 +34,14 @@ class Wakeups:
         self._words: dict[str, None] = {}
         self._saying: asyncio.Task[None] | None = None
 
+    @property
+    def are_heard(self) -> bool:
+        """Whether there can be anybody: whoever has much to say asks before putting it into words."""
+        return self._store.shared
+
     def say(self, word: str) -> None:
         """For all others to hear, soon."""
-        if not self._store.shared:
+        if not self.are_heard:
             return
         self._words[word] = None
         if self._saying is None or self._saying.done():
@@ -52,7 +57,7 @@ class Wakeups:
 
     async def listen(self) -> None:
         """For as long as the daemon runs; nothing where nobody else is there to be heard."""
-        while self._store.shared:
+        while self.are_heard:
             try:
                 await self._store.listen(lambda: self._heard(""), self._take)
             except StoreUnavailable as error:

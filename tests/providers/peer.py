@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -47,6 +48,19 @@ class Peer:
 
     def connected(self) -> None:
         self.connections += 1
+
+
+class Endless:
+    """An answer that never ends. ``sent`` are the bytes that were taken from it."""
+
+    sent = 0
+
+    async def __call__(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            writer.write(b" " * 65_536)
+            await writer.drain()
+            self.sent += 65_536
 
 
 @asynccontextmanager

@@ -48,7 +48,7 @@ from healthd.providers.base import (
 )
 from healthd.providers.smartlyq import DEFAULT_ALLOWED_HOSTS, TRIES, SmartlyQ, is_allowed_link
 from tests.loopback import Answer, answer
-from tests.providers.peer import Peer, ok, peer_on_loopback, refused
+from tests.providers.peer import Endless, Peer, ok, peer_on_loopback, refused
 
 KEY = "sqk_live_5f0c9a4e2b7d4d1a"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -373,21 +373,12 @@ async def test_a_proxy_named_in_the_environment_is_not_used(peer: Peer, monkeypa
 
 
 async def test_an_answer_beyond_its_limit_is_dropped_while_it_is_read(peer: Peer, client: Client) -> None:
-    sent = 0
-
-    async def endless(writer: asyncio.StreamWriter) -> None:
-        nonlocal sent
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        while True:
-            writer.write(b" " * 65_536)
-            await writer.drain()
-            sent += 65_536
-
+    endless = Endless()
     peer.says(endless)
     error = await failure(client.health("7", None, Lane.CONFIRM))
     assert isinstance(error, BadAnswer)
     assert str(error) == f"the answer is larger than {smartlyq.SMALL_ANSWER} bytes"
-    assert sent < 3 * smartlyq.SMALL_ANSWER
+    assert endless.sent < 3 * smartlyq.SMALL_ANSWER
     assert len(peer.asked) == 1
 
 

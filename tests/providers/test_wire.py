@@ -13,7 +13,7 @@ import trustme
 from healthd.providers import wire
 from healthd.providers.wire import MOST_CONNECTIONS, Wire
 from tests.loopback import answer
-from tests.providers.peer import Peer, peer_on_loopback
+from tests.providers.peer import Endless, Peer, peer_on_loopback
 
 
 @pytest.fixture
@@ -115,24 +115,15 @@ async def test_a_connection_that_rested_too_long_is_not_used(
 
 
 async def test_a_long_answer_waits_at_the_peer_until_it_is_taken(peer: Peer, http: httpx2.AsyncClient) -> None:
-    sent = 0
-
-    async def endless(writer: asyncio.StreamWriter) -> None:
-        nonlocal sent
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        while True:
-            writer.write(b" " * 65_536)
-            await writer.drain()
-            sent += 65_536
-
+    endless = Endless()
     peer.says(endless)
     async with http.stream("GET", peer.url) as answer_:
         await anext(answer_.aiter_raw())
         before = -1
-        while sent != before:
-            before = sent
+        while endless.sent != before:
+            before = endless.sent
             await asyncio.sleep(0.2)
-    assert sent < 32 * 1024 * 1024, "what the kernel's buffers and ours hold"
+    assert endless.sent < 32 * 1024 * 1024, "what the kernel's buffers and ours hold"
 
 
 @pytest.mark.parametrize("headers", [b"x-long: y\r\n" * 20_000, b"x: " + b"y" * 200_000 + b"\r\n"])
