@@ -243,3 +243,36 @@ def test_postgresql_walks_through_nothing_either(grown: Engine, job: Job, monkey
             for node, above in steps(plans[0]["Plan"]):
                 assert not walks(node, above), (node, statement)
         transaction.rollback()
+
+
+ROWS_READ = """
+SELECT pg_stat_get_tuples_returned(oid) + pg_stat_get_tuples_fetched(oid) FROM pg_class WHERE relname = 'accounts'
+"""
+
+
+def accounts_read(connection: Connection) -> int:
+    """How many rows of accounts were looked at so far."""
+    with connection.begin():
+        connection.exec_driver_sql("SELECT pg_stat_force_next_flush()")
+    with connection.begin():
+        return int(connection.exec_driver_sql(ROWS_READ).scalar_one())
+
+
+def test_newcomers_by_the_thousand_are_not_compared_with_all_that_came_before() -> None:
+    """PostgreSQL's own look at how a table has grown comes a minute later."""
+    with postgres.fresh_database() as url:
+        engine = postgres_engine(url)
+        with engine.connect() as connection:
+            with connection.begin():
+                pattern = add_account(connection, "pattern")
+            for start in range(0, 20 * accounts.CHUNK, accounts.CHUNK):
+                refs = [str(number) for number in range(start, start + accounts.CHUNK)]
+                read_before = accounts_read(connection)
+                with connection.begin():
+                    assert not accounts.load(connection, "acme", refs)
+                looked_at = accounts_read(connection) - read_before
+                with connection.begin():
+                    fresh = [replace(pattern, id=0, account=replace(pattern.account, ref=ref)) for ref in refs]
+                    accounts.create(connection, fresh)
+        engine.dispose()
+    assert looked_at <= accounts.CHUNK
