@@ -157,17 +157,20 @@ class Engine:
         their platform. Returns a ``Change`` for each that was heard, fenced ones included.
         """
         on_record = accounts.load(connection, workspace, (o.ref for o in observations))
-        known = on_record | self._newcomers(connection, workspace, observations, on_record, now, profile)
+        known, fresh = dict(on_record), self._newcomers(connection, observations, on_record)
         memory = Memory()
         looks = _FirstLooks(self.policy, now)
         heard: list[_Case | Change] = []
         for said in observations:
             stored = known.get(said.ref)
+            if stored is None and said.ref in fresh:
+                first, account_id = fresh[said.ref]
+                if said is first and (well := looks.found_well(workspace, said)) is not None:
+                    known[said.ref], change = self._found_well(well, said, now, profile, account_id)
+                    heard.append(change)
+                    continue
+                stored = known[said.ref] = self._newcomer(workspace, first, now, profile, account_id)
             if stored is None:
-                continue
-            if said.ref not in on_record and (well := looks.found_well(stored, said)) is not None:
-                known[said.ref], change = self._found_well(stored, said, well, now)
-                heard.append(change)
                 continue
             observation = _without_old_pause(stored, said, now)
             step = machine.advance(stored.account, observation, self.policy, now)
@@ -338,27 +341,19 @@ class Engine:
         return not (settled and paused_known and validity_known and not known.missing)
 
     def _newcomers(
-        self,
-        connection: Connection,
-        workspace: str,
-        observations: Sequence[Observation],
-        known: Collection[str],
-        now: datetime,
-        profile: str,
-    ) -> dict[str, StoredAccount]:
-        """Accounts never seen before, with the ids that they will have."""
+        self, connection: Connection, observations: Sequence[Observation], known: Collection[str]
+    ) -> dict[str, tuple[Observation, int]]:
+        """For each account never seen before, what names its platform, and the id that it will have."""
         fresh = {o.ref: o for o in observations if o.ref not in known and o.platform}
-        if not fresh:
-            return {}
-        ids = iter(accounts.new_ids(connection, len(fresh)))
-        return {ref: self._newcomer(workspace, seen, now, profile, next(ids)) for ref, seen in fresh.items()}
+        ids = accounts.new_ids(connection, len(fresh)) if fresh else ()
+        return {ref: (first, account_id) for (ref, first), account_id in zip(fresh.items(), ids, strict=True)}
 
     def _newcomer(
         self, workspace: str, seen: Observation, now: datetime, profile: str, account_id: int = 0
     ) -> StoredAccount:
         return StoredAccount(
             id=account_id,
-            account=Account(workspace, seen.ref, seen.platform or "", paused=bool(seen.paused)),
+            account=_unknown(workspace, seen),
             profile=profile,
             name=seen.name or seen.ref,
             username=None,
@@ -367,21 +362,21 @@ class Engine:
         )
 
     def _found_well(
-        self, stored: StoredAccount, seen: Observation, well: Account, now: datetime
+        self, well: Account, seen: Observation, now: datetime, profile: str, account_id: int
     ) -> tuple[StoredAccount, Change]:
         """A newcomer of whom a sweep says that all is well, as ``_one`` would leave it; these come by the million."""
         at, lane = next_probe(well, None, now, self.probes, self.rng)
-        turns = [turn for turn in (at, stored.probe_at) if turn is not None]
-        after = StoredAccount(
-            stored.id, well, stored.profile, stored.name, stored.username, stored.first_seen_at,
-            probe_at=min(turns), probe_lane=lane,
+        early = now + self.probes.account_interval * self.rng.random()
+        stored = StoredAccount(
+            account_id, well, profile, seen.name or seen.ref, None, now,
+            probe_at=min(early, at or early), probe_lane=lane,
         )  # fmt: skip
         signal = Signal.OK if well.state is State.HEALTHY else Signal.EXPIRING
         change = Change(
-            stored.id, well.workspace, well.ref, well.platform, signal, seen.source, State.UNKNOWN, well.state,
+            account_id, well.workspace, well.ref, well.platform, signal, seen.source, State.UNKNOWN, well.state,
             probe=lane,
         )  # fmt: skip
-        return after, change
+        return stored, change
 
     def _one(
         self,
@@ -655,19 +650,23 @@ class _FirstLooks:
     now: datetime
     thought: dict[tuple[object, ...], tuple[Any, ...] | None] = field(default_factory=dict)
 
-    def found_well(self, stored: StoredAccount, seen: Observation) -> Account | None:
+    def found_well(self, workspace: str, seen: Observation) -> Account | None:
         """The account after its first reading, where nothing follows from that but the account itself."""
-        before = stored.account
-        untouched = before.state is State.UNKNOWN and before.as_of is None and before.error_since is None
-        if seen.source is not Source.BULK or not untouched or (seen.name or stored.name) != stored.name:
+        if seen.source is not Source.BULK:
             return None
-        alike = (before.platform, before.paused, seen.signal, seen.at, seen.asked_at, seen.validity_days, seen.paused)
+        alike = (seen.platform, seen.signal, seen.at, seen.asked_at, seen.validity_days, seen.paused)
         if alike not in self.thought:
+            before = _unknown(workspace, seen)
             step = machine.advance(before, seen, self.policy, self.now)
             quiet = _is_found_well(before, step) and not step.effects and step.account.paused is before.paused
             self.thought[alike] = _BUT_REF(step.account) if quiet else None
         facts = self.thought[alike]
-        return None if facts is None else Account(before.workspace, before.ref, *facts)
+        return None if facts is None else Account(workspace, seen.ref, *facts)
+
+
+def _unknown(workspace: str, seen: Observation) -> Account:
+    """An account of which nothing is known but that it is there."""
+    return Account(workspace, seen.ref, seen.platform or "", paused=bool(seen.paused))
 
 
 def _is_found_well(before: Account, step: machine.Advance) -> bool:

@@ -64,11 +64,13 @@ HOUR = timedelta(hours=1)
 URGENT = (Lane.CLICK, Lane.CONFIRM)
 URGENT_AT_ONCE = 16
 ROTATION_AT_ONCE = 32
-DIGEST = 500
+DIGEST = 2000
 """Accounts in one transaction of a digest, at the most; and where much follows from each, at the least."""
 FEWEST = 20
 DIGEST_SPAN = timedelta(milliseconds=100)
 """How long such a transaction is to take, about: webhooks get their commits in between."""
+OVERDUE = 500
+"""Suspects that nobody could confirm in time, in one transaction: an incident follows from each."""
 LEASE = timedelta(minutes=2)
 FEW_MISSING = 5
 MISSING_SHARE = 0.1
@@ -525,10 +527,10 @@ class Sweep:
 
     async def time_out(self) -> list[Change]:
         """Suspects whose confirmation did not come in time."""
-        overdue = await self.store.read(accounts.overdue_confirmations, self.now(), DIGEST)
+        overdue = await self.store.read(accounts.overdue_confirmations, self.now(), OVERDUE)
         changes: list[Change] = []
         for workspace in dict.fromkeys(workspace for workspace, _ in overdue):
-            done = await self.store.within(workspace).run(self.engine.time_out, self.now(), workspace, DIGEST)
+            done = await self.store.within(workspace).run(self.engine.time_out, self.now(), workspace, OVERDUE)
             await self._tell(done)
             changes += done
         return changes
