@@ -71,7 +71,7 @@ def sqlite_engine(url: str, *, readonly: bool = False, busy_timeout: float = BUS
         "synchronous=FULL",
         "foreign_keys=ON",
         "temp_store=MEMORY",
-        "cache_size=-16000",
+        f"cache_size={-2000 if readonly else -8000}",
         *(["query_only=ON"] if readonly else []),
     ]
 
