@@ -21,8 +21,8 @@ from urllib.parse import quote
 import uvloop
 from figures import Figure, add_option, keep, show
 from load import fire
-from peers import CLIENT, SERVER, blackbox_exporter, called, found
-from processes import HOST, Running, free_port, on_core, python, running, until
+from peers import blackbox_exporter, called, found
+from processes import CLIENT, HOST, SERVER, Running, free_port, on_core, python, running, until
 from subject import Daemon, daemon
 
 HERE = Path(__file__).parent
@@ -32,10 +32,10 @@ SHARE = 0.1
 
 
 @contextmanager
-def provider(accounts: int) -> Iterator[int]:
+def provider(accounts: int, folder: Path) -> Iterator[int]:
     """The port of an API that costs little, on the other core."""
     port = free_port()
-    with running(python(str(HERE / "provider.py"), str(port), str(accounts)), core=CLIENT, port=port):
+    with running(python(str(HERE / "provider.py"), str(port), str(accounts)), folder, core=CLIENT, port=port):
         yield port
 
 
@@ -46,7 +46,7 @@ def asked(one: Daemon) -> float:
 
 def by_healthd(accounts: int, port: int, folder: Path) -> tuple[float, float]:
     """Checks for each second of processor time, and by the clock."""
-    with daemon(folder, provider=port, core=SERVER, mode="each") as one:
+    with daemon(folder, provider=port, sweep={"mode": "each"}) as one:
         until(lambda: asked(one) >= SHARE * accounts and one.total("healthd_accounts") >= accounts, "the first checks")
         before, cpu, started = asked(one), one.running.cpu_seconds, time.perf_counter()
         until(lambda: asked(one) >= accounts, "the last check", patience=900, pause=0.5)
@@ -64,10 +64,10 @@ async def by_blackbox(checks: int, port: int, folder: Path) -> tuple[float, floa
         return checks / (process.cpu_seconds - cpu), result.rate
 
 
-def by_client(checks: int, port: int) -> tuple[float, float]:
+def by_client(checks: int, port: int, folder: Path) -> tuple[float, float]:
     """A process of its own, as the daemon is."""
     process = python(__file__, "--bare", str(port), "--accounts", str(checks))
-    with running(process, core=SERVER) as client:
+    with running(process, folder, core=SERVER) as client:
         return _used(client, checks)
 
 
@@ -94,10 +94,13 @@ async def bare(port: int, checks: int) -> None:
 
 
 def main(accounts: int) -> list[Figure]:
-    with tempfile.TemporaryDirectory(prefix="healthd-bench-") as name, provider(accounts) as port, on_core(CLIENT):
-        folder = Path(name)
+    with (
+        tempfile.TemporaryDirectory(prefix="healthd-bench-") as name,
+        provider(accounts, folder := Path(name)) as port,
+        on_core(CLIENT),
+    ):
         ours = by_healthd(accounts, port, folder / "ours")
-        limits = {"a bare httpx2 loop": by_client(accounts, port)}
+        limits = {"a bare httpx2 loop": by_client(accounts, port, folder)}
         if found("blackbox_exporter"):
             limits[called("blackbox_exporter")] = asyncio.run(by_blackbox(accounts, port, folder))
     figures = []

@@ -23,11 +23,9 @@ from pathlib import Path
 import uvloop
 from figures import Better, Figure, add_option, keep, show
 from load import Result, fire, post
-from processes import HOST, Running, free_port, on_core, running
+from processes import CLIENT, HOST, SERVER, Running, free_port, on_core, running
 from subject import daemon, webhook
 
-SERVER, CLIENT = 0, 1
-"""Cores: who is measured, and who asks."""
 _VERSION = re.compile(r"version (\d+\.\d+\.\d+)")
 _ROUTES = """
 route: {receiver: nobody, group_by: [workspace], group_wait: 1h, group_interval: 1h}
@@ -56,7 +54,7 @@ def alertmanager(folder: Path) -> Iterator[tuple[Running, int]]:
     config.write_text(_ROUTES, "utf-8")
     words = [found("alertmanager") or "", f"--config.file={config}", f"--storage.path={folder / 'alertmanager'}"]
     words += [f"--web.listen-address={HOST}:{port}", "--cluster.listen-address="]
-    with running(words, core=SERVER, port=port) as process:
+    with running(words, folder, core=SERVER, port=port) as process:
         yield process, port
 
 
@@ -66,7 +64,7 @@ def blackbox_exporter(folder: Path) -> Iterator[tuple[Running, int]]:
     config, port = folder / "blackbox.yml", free_port()
     config.write_text(_MODULES, "utf-8")
     words = [found("blackbox_exporter") or "", f"--config.file={config}", f"--web.listen-address={HOST}:{port}"]
-    with running(words, core=SERVER, port=port) as process:
+    with running(words, folder, core=SERVER, port=port) as process:
         yield process, port
 
 
@@ -144,7 +142,7 @@ async def main(alerts: int, connections: int) -> list[Figure]:
         folder = Path(name)
         ours = {}
         for event, what in EVENTS.items():
-            with daemon(folder / what, core=SERVER) as one:
+            with daemon(folder / what) as one:
                 told = [webhook(event, number) for number in range(alerts)]
                 ours[what] = await taken(one.running, one.public, told, connections, one.until_worked_off)
         theirs, peer = None, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,3 +60,29 @@ def test_a_quick_run_writes_figures_of_its_own_in_that_shape(program: str, tmp_p
     check(document)
     assert document["figures"]
     assert {one["name"].partition(".")[0] for one in document["figures"]} == {program}
+
+
+@on_linux
+def test_a_program_that_fails_tells_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(BENCH)
+    from processes import free_port, python, running
+
+    broken = python("-c", "raise SystemExit('the disk is full')")
+    with pytest.raises(ChildProcessError) as caught, running(broken, tmp_path, port=free_port()):
+        pytest.fail("it has never listened")
+    assert "ended with 1" in caught.value.__notes__[0]
+    assert "the disk is full" in caught.value.__notes__[0]
+
+
+@on_linux
+def test_who_asks_and_who_is_measured_are_on_cores_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(BENCH)
+    from processes import CLIENT, SERVER, on_core, python, running
+
+    ours = sorted(os.sched_getaffinity(0))
+    with on_core(CLIENT), running(python("-c", "import time; time.sleep(60)"), tmp_path, core=SERVER) as measured:
+        assert os.sched_getaffinity(0) == {ours[CLIENT % len(ours)]}
+        assert os.sched_getaffinity(measured.process.pid) == {ours[SERVER]}
+    assert sorted(os.sched_getaffinity(0)) == ours
