@@ -114,7 +114,7 @@ class Measured:
         return _MARKED.sub(fill, page)
 
     def of(self, *programs: str) -> list[Figure]:
-        return [one for one in self.figures if one.name.partition(".")[0] in programs]
+        return [one for one in self.figures if one.program in programs]
 
     def where(self) -> str:
         machine = self.machine
@@ -225,7 +225,7 @@ LIMITS = (
         "more daemons; the provider's allowance ends long before",
     ),
     Limit(
-        "commits: webhooks on disk", "webhooks.noted",
+        "commits: webhooks on disk", "webhooks.acknowledged",
         lambda one: one.value, "a second at once, by the clock",
         "refused with 503, and repeated by the provider; more daemons, a faster disk",
     ),

@@ -25,6 +25,12 @@ MACHINE = {"cpu", "cores", "memory_mb", "kernel", "python", "sqlite", "postgresq
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="what a process uses is read from Linux's /proc")
 
 
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The programs' own modules can be imported."""
+    monkeypatch.syspath_prepend(BENCH)
+
+
 def run(program: str, *words: str) -> str:
     command = [sys.executable, str(BENCH / f"{program}.py"), *words]
     told = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
@@ -62,9 +68,9 @@ def test_a_quick_run_writes_figures_of_its_own_in_that_shape(program: str, tmp_p
     assert {one["name"].partition(".")[0] for one in document["figures"]} == {program}
 
 
+@pytest.mark.usefixtures("bench")
 @on_linux
-def test_a_program_that_fails_tells_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.syspath_prepend(BENCH)
+def test_a_program_that_fails_tells_why(tmp_path: Path) -> None:
     from processes import free_port, python, running
 
     broken = python("-c", "raise SystemExit('the disk is full')")
@@ -74,11 +80,9 @@ def test_a_program_that_fails_tells_why(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert "the disk is full" in caught.value.__notes__[0]
 
 
+@pytest.mark.usefixtures("bench")
 @on_linux
-def test_who_asks_and_who_is_measured_are_on_cores_of_their_own(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.syspath_prepend(BENCH)
+def test_who_asks_and_who_is_measured_are_on_cores_of_their_own(tmp_path: Path) -> None:
     from processes import CLIENT, SERVER, on_core, python, running
 
     ours = sorted(os.sched_getaffinity(0))
@@ -86,3 +90,14 @@ def test_who_asks_and_who_is_measured_are_on_cores_of_their_own(
         assert os.sched_getaffinity(0) == {ours[CLIENT % len(ours)]}
         assert os.sched_getaffinity(measured.process.pid) == {ours[SERVER]}
     assert sorted(os.sched_getaffinity(0)) == ours
+
+
+@pytest.mark.usefixtures("bench")
+def test_a_program_that_is_run_replaces_all_that_it_said_before() -> None:
+    from figures import Figure, renewed
+
+    old_name = Figure("webhooks.noted", 1, "/s", "higher", at={"store": "sqlite"})
+    old_size = Figure("webhooks.acknowledged", 2, "/s", "higher", at={"store": "sqlite", "event": "ping"})
+    not_run = Figure("webhooks_out.sent", 3, "/s", "higher")
+    fresh = Figure("webhooks.acknowledged", 4, "/s", "higher", at={"store": "sqlite"})
+    assert renewed([old_name, not_run, old_size], [fresh]) == [not_run, fresh]
