@@ -26,7 +26,8 @@ import uvloop
 from figures import Circumstance, Figure, add_option, keep, show
 from load import fire
 from processes import CLIENT, HOST, free_port, on_core
-from subject import MAIL, STORES, Daemon, daemon, database, sandbox, webhook
+from subject import MAIL, Daemon, daemon, database, sandbox, webhook
+from titles import STORES
 
 from healthd.demo.catchers import Caught, Inbox, MailCatcher
 
@@ -177,7 +178,7 @@ if __name__ == "__main__":
     parser.add_argument("--expiries", type=int, default=50_000)
     parser.add_argument("--accounts", type=int, default=200_000)
     parser.add_argument("--no-gate", action="store_true", help="without the gate for mass failures")
-    parser.add_argument("--store", choices=STORES, default="sqlite")
+    parser.add_argument("--store", choices=tuple(STORES), default="sqlite")
     add_option(parser)
     chosen = parser.parse_args()
     keep(chosen.json, main(chosen.expiries, chosen.accounts, not chosen.no_gate, chosen.store))

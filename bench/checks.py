@@ -29,6 +29,11 @@ HERE = Path(__file__).parent
 AT_ONCE = 32
 SHARE = 0.1
 """Of the accounts, asked about before the measurement begins: the list is read by then."""
+SAID = {
+    True: ("checks.per_core_to_client", "checks.by_clock_to_client"),
+    False: ("checks.per_core_to_blackbox", "checks.by_clock_to_blackbox"),
+}
+"""Whether the peer is the bare client: the figures' names."""
 
 
 @contextmanager
@@ -105,13 +110,13 @@ def main(accounts: int) -> list[Figure]:
             limits[called("blackbox_exporter")] = asyncio.run(by_blackbox(accounts, port, folder))
     figures = []
     for peer, (per_core, by_clock) in limits.items():
-        short = "to_client" if "httpx2" in peer else "to_blackbox"
+        of_core, of_clock = SAID["httpx2" in peer]
         figures += [
             Figure(
-                f"checks.per_core_{short}", ours[0], "/s", "higher", peer, per_core,
+                of_core, ours[0], "/s", "higher", peer, per_core,
                 note="for a second of processor time; ours claims, asks, judges and writes",
             ),
-            Figure(f"checks.by_clock_{short}", ours[1], "/s", "higher", peer, by_clock, note=f"{AT_ONCE} at a time"),
+            Figure(of_clock, ours[1], "/s", "higher", peer, by_clock, note=f"{AT_ONCE} at a time"),
         ]  # fmt: skip
     return figures
 

@@ -24,7 +24,8 @@ import httpx2
 import uvloop
 from figures import Figure, add_option, keep, show
 from processes import CLIENT, HOST, PATIENCE, Running, free_port, on_core
-from subject import MAIL, STORES, daemon, database, sandbox
+from subject import MAIL, daemon, database, sandbox
+from titles import STORES
 
 from healthd.demo.catchers import Inbox, MailCatcher
 
@@ -112,7 +113,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--webhooks", type=int, default=200)
     parser.add_argument("--rate", type=float, default=4.0, help="webhooks a second")
-    parser.add_argument("--store", choices=STORES, default="sqlite")
+    parser.add_argument("--store", choices=tuple(STORES), default="sqlite")
     add_option(parser)
     chosen = parser.parse_args()
     keep(chosen.json, main(chosen.webhooks, chosen.rate, chosen.store))

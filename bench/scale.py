@@ -21,19 +21,20 @@ from pathlib import Path
 import httpx2
 from figures import Figure, add_option, keep, show
 from processes import HOST, until
-from subject import LONGEST, STORES, Daemon, daemon, database, sandbox
+from subject import LONGEST, Daemon, daemon, database, sandbox
+from titles import STORES
 
 IN_A_PROFILE = 100_000
 LOOKS = 7
 """How often each page is fetched; the middle one counts."""
 PAGES = {
-    "scrape": "/metrics",
-    "overview": "/",
-    "accounts": "/accounts",
-    "broken": "/accounts?state=expired",
-    "one account": "{some}",
-    "search": "/accounts?q=Northwind",
-    "search, nothing": "/accounts?q=xyzzy",
+    "scale.page_scrape": "/metrics",
+    "scale.page_overview": "/",
+    "scale.page_accounts": "/accounts",
+    "scale.page_broken": "/accounts?state=expired",
+    "scale.page_one_account": "{some}",
+    "scale.page_search": "/accounts?q=Northwind",
+    "scale.page_search_nothing": "/accounts?q=xyzzy",
 }
 
 
@@ -121,28 +122,27 @@ def look(pages: httpx2.Client, path: str) -> float:
 
 def figures_of(run: Run) -> list[Figure]:
     at: Mapping[str, str | int] = {"accounts": run.accounts, "store": run.store}
-    pages = {f"page_{name.replace(', ', '_').replace(' ', '_')}": ms for name, ms in run.pages_ms.items()}
     found = [
-        ("ready", run.ready_s, "s"),
-        ("cold_start", run.cold_s, "s"),
-        ("cold_start_cpu", run.cold_cpu_s, "s"),
-        ("inventory_cpu", run.inventory_cpu_s, "s"),
-        ("no_news", run.sweep_s, "s"),
-        ("no_news_cpu", run.sweep_cpu_s, "s"),
-        ("one_percent_broke", run.news_s, "s"),
-        ("one_percent_broke_cpu", run.news_cpu_s, "s"),
-        ("memory_at_rest", run.rss_idle_mb, "MB"),
-        ("memory_at_most", run.rss_peak_mb, "MB"),
-        ("disk", run.bytes_per_account, "bytes"),
-        *((name, ms, "ms") for name, ms in pages.items()),
+        ("scale.ready", run.ready_s, "s"),
+        ("scale.cold_start", run.cold_s, "s"),
+        ("scale.cold_start_cpu", run.cold_cpu_s, "s"),
+        ("scale.inventory_cpu", run.inventory_cpu_s, "s"),
+        ("scale.no_news", run.sweep_s, "s"),
+        ("scale.no_news_cpu", run.sweep_cpu_s, "s"),
+        ("scale.one_percent_broke", run.news_s, "s"),
+        ("scale.one_percent_broke_cpu", run.news_cpu_s, "s"),
+        ("scale.memory_at_rest", run.rss_idle_mb, "MB"),
+        ("scale.memory_at_most", run.rss_peak_mb, "MB"),
+        ("scale.disk", run.bytes_per_account, "bytes"),
+        *((name, ms, "ms") for name, ms in run.pages_ms.items()),
     ]
-    return [Figure(f"scale.{name}", value, unit, "lower", at=at) for name, value, unit in found]
+    return [Figure(name, value, unit, "lower", at=at) for name, value, unit in found]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--accounts", default="1000,10000,100000", help="sizes, with commas between")
-    parser.add_argument("--store", choices=STORES, default="sqlite")
+    parser.add_argument("--store", choices=tuple(STORES), default="sqlite")
     parser.add_argument("--interval", default="10s", help="from one sweep to the next")
     add_option(parser)
     chosen = parser.parse_args()

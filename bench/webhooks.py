@@ -28,7 +28,8 @@ import uvloop
 from figures import Figure, add_option, keep, show
 from load import Result, fire
 from processes import CLIENT, HOST, SERVER, Running, free_port, on_core, python, running
-from subject import STORES, daemon, database, webhook
+from subject import daemon, database, webhook
+from titles import STORES
 
 ROUNDS = 3
 GROUP = 64
@@ -148,7 +149,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--connections", type=int, default=128)
-    parser.add_argument("--store", choices=STORES, default="sqlite")
+    parser.add_argument("--store", choices=tuple(STORES), default="sqlite")
     add_option(parser)
     parser.add_argument("--serve-bare", type=int, metavar="PORT", help=argparse.SUPPRESS)
     parser.add_argument("--insert-bare", metavar="FILE", help=argparse.SUPPRESS)

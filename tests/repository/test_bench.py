@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +57,75 @@ def test_pages_and_curves_are_made_from_the_figures() -> None:
 
 def test_the_figures_on_record_have_their_shape() -> None:
     check(json.loads((BENCH / "figures.json").read_text("utf-8")))
+
+
+def said(program: str) -> set[str]:
+    """The figures that a program names."""
+    tree = ast.parse((BENCH / f"{program}.py").read_text("utf-8"))
+    words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    # A name that is put together would be found nowhere, and be half of one here.
+    assert f"{program}." not in words
+    return {word for word in words if re.fullmatch(rf"{program}\.\w+", word)}
+
+
+@pytest.mark.usefixtures("bench")
+def test_every_figure_that_a_program_says_has_a_title_and_no_title_is_left_over() -> None:
+    from report import PROGRAMS
+    from titles import TITLES
+
+    assert {name for program in PROGRAMS for name in said(program)} == set(TITLES)
+
+
+@pytest.mark.usefixtures("bench")
+def test_what_is_promised_computed_or_drawn_is_a_figure_that_a_program_says() -> None:
+    from curves import DRAWN
+    from tables import LIMITS, PROMISES
+    from titles import TITLES
+
+    wanted = {one.figure for one in LIMITS} | {one.figure for one in PROMISES} | set(DRAWN)
+    assert {name for name in wanted if not TITLES.get(name)} == set()
+
+
+@pytest.mark.usefixtures("bench")
+def test_a_promise_is_answered_for_each_database_by_yes_no_or_not_measured() -> None:
+    from figures import Figure
+    from tables import Measured
+
+    at = {"event": "comment.received"}
+    figures = [
+        Figure("webhooks.acknowledged", 8000, "/s", "higher", at={**at, "store": "sqlite"}),
+        Figure("webhooks.acknowledged", 7999, "/s", "higher", at={**at, "store": "postgresql"}),
+        Figure("webhooks.p99", 50, "ms", "lower", at={**at, "store": "sqlite"}),
+        Figure("checks.per_core_to_client", 2100, "/s", "higher"),
+    ]
+    rows = [[cell.strip() for cell in line.split("|")[2:5]] for line in Measured({}, figures).promises().splitlines()]
+    assert ["at least 8,000 /s", "**yes**: 8,000 /s", "**no**: 7,999 /s"] in rows
+    assert ["under 50 ms", "**no**: 50 ms", "not measured yet"] in rows
+    assert ["at least 2,000 /s", "**yes**: 2,100 /s", ""] in rows
+
+
+@pytest.mark.usefixtures("bench")
+def test_both_databases_stand_side_by_side_in_a_table_for_each_set_of_circumstances() -> None:
+    from figures import Figure
+    from tables import Measured
+
+    no_account, breaks = {"event": "comment.received"}, {"event": "account.token_expired"}
+    route = "a bare route"
+    figures = [
+        Figure("webhooks.acknowledged", 800, "/s", "higher", route, 1600, {**no_account, "store": "sqlite"}),
+        Figure("webhooks.acknowledged", 400, "/s", "higher", route, 1600, {**no_account, "store": "postgresql"}),
+        Figure("webhooks.cpu_each", 100, "us", "lower", at={**no_account, "store": "sqlite"}),
+        Figure("webhooks.p99", 20, "ms", "lower", at={**breaks, "store": "sqlite"}),
+    ]
+    assert Measured({}, figures).stores("webhooks").splitlines() == [
+        "| webhooks that concern no account | SQLite | PostgreSQL | beside | ratio |",
+        "|---|---|---|---|---|",
+        "| acknowledged, by the clock | 800 /s | 400 /s | a bare route: 1,600 /s | 0.50, 0.25 ↑ |",
+        "",
+        "| webhooks that break an account | SQLite | beside | ratio |",
+        "|---|---|---|---|",
+        "| p99 | 20 ms | | |",
+    ]
 
 
 @on_linux
