@@ -75,7 +75,7 @@ class Measured:
         asked = {"store": store, **promise.at}
         for one in self.figures:
             if one.name == promise.figure and asked.items() <= {"store": DEFAULT, **one.at}.items():
-                return f"**{'yes' if promise.holds(one.value) else 'no'}**: {written(one.value)} {one.unit}"
+                return f"**{'yes' if promise.holds(one.value) else 'no'}**: {amount(one.value, one.unit)}"
         return NOTHING
 
     def beside(self, *programs: str) -> str:
@@ -87,7 +87,7 @@ class Measured:
         lines = [f"{_first(common)} | healthd | beside | ratio |", "|---|---|---|---|"]
         for one in found:
             title = ", ".join([TITLES[one.name], *_each(one.at, but=common)])
-            lines.append(f"| {title} | {written(one.value)} {one.unit} | {_peer([one])} |")
+            lines.append(f"| {title} | {amount(one.value, one.unit)} | {_peer([one])} |")
         return "\n".join(lines)
 
     def stores(self, *programs: str) -> str:
@@ -130,7 +130,7 @@ class Measured:
                 lines.append(f"| {one.what} | {NOTHING} | | {one.then} |")
                 continue
             at = _said(base.at)
-            said = f"{written(base.value)} {base.unit}{f' ({at})' if at else ''}"
+            said = f"{amount(base.value, base.unit)}{f' ({at})' if at else ''}"
             lines.append(f"| {one.what} | {said} | {written(rounded(one.ends(base)))} {one.unit} | {one.then} |")
         return "\n".join(lines)
 
@@ -144,7 +144,7 @@ def _by_store(figures: Sequence[Figure]) -> str:
     heads = " | ".join(STORES[store] for store in stores)
     lines = [f"{_first(figures[0].at, but=('store',))} | {heads} | beside | ratio |", "|---" * (len(stores) + 3) + "|"]
     for name, row in rows.items():
-        cells = [f"{written(row[store].value)} {row[store].unit}" if store in row else "" for store in stores]
+        cells = [amount(row[store].value, row[store].unit) if store in row else "" for store in stores]
         peers = _peer([row[store] for store in stores if store in row])
         lines.append(f"| {TITLES[name]} | {' | '.join(cells)} | {peers} |")
     return "\n".join(lines)
@@ -157,7 +157,17 @@ def _peer(figures: Sequence[Figure]) -> str:
         return "|"
     values = dict.fromkeys(written(one.peer_value) for one in figures if one.peer_value is not None)
     arrow = "↑" if figures[0].better == "higher" else "↓"
-    return f"{figures[0].peer}: {', '.join(values)} {figures[0].unit} | {', '.join(ratios)} {arrow}"
+    beside = f"{', '.join(values)} {figures[0].unit}"
+    return f"{figures[0].peer}: {_together(beside)} | {_together(', '.join(ratios) + ' ' + arrow)}"
+
+
+def amount(value: float, unit: str) -> str:
+    return _together(f"{written(value)} {unit}")
+
+
+def _together(words: str) -> str:
+    """Never apart at a line's end."""
+    return words.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _each(at: Mapping[str, Circumstance], but: Container[str] = ()) -> list[str]:
@@ -194,7 +204,7 @@ class Promise:
 
     @property
     def said(self) -> str:
-        return f"{'at least' if self.better == 'higher' else 'under'} {written(self.limit)} {self.unit}"
+        return f"{'at least' if self.better == 'higher' else 'under'} {amount(self.limit, self.unit)}"
 
     def holds(self, value: float) -> bool:
         return value >= self.limit if self.better == "higher" else value < self.limit

@@ -59,6 +59,11 @@ def test_the_figures_on_record_have_their_shape() -> None:
     check(json.loads((BENCH / "figures.json").read_text("utf-8")))
 
 
+def read(table: str) -> list[str]:
+    """Its lines as a person reads them."""
+    return table.replace("\N{NO-BREAK SPACE}", " ").splitlines()
+
+
 def said(program: str) -> set[str]:
     """The figures that a program names."""
     tree = ast.parse((BENCH / f"{program}.py").read_text("utf-8"))
@@ -98,7 +103,7 @@ def test_a_promise_is_answered_for_each_database_by_yes_no_or_not_measured() -> 
         Figure("webhooks.p99", 50, "ms", "lower", at={**at, "store": "sqlite"}),
         Figure("checks.per_core_to_client", 2100, "/s", "higher"),
     ]
-    rows = [[cell.strip() for cell in line.split("|")[2:5]] for line in Measured({}, figures).promises().splitlines()]
+    rows = [[cell.strip() for cell in line.split("|")[2:5]] for line in read(Measured({}, figures).promises())]
     assert ["at least 8,000 /s", "**yes**: 8,000 /s", "**no**: 7,999 /s"] in rows
     assert ["under 50 ms", "**no**: 50 ms", "not measured yet"] in rows
     assert ["at least 2,000 /s", "**yes**: 2,100 /s", ""] in rows
@@ -117,7 +122,7 @@ def test_both_databases_stand_side_by_side_in_a_table_for_each_set_of_circumstan
         Figure("webhooks.cpu_each", 100, "us", "lower", at={**no_account, "store": "sqlite"}),
         Figure("webhooks.p99", 20, "ms", "lower", at={**breaks, "store": "sqlite"}),
     ]
-    assert Measured({}, figures).stores("webhooks").splitlines() == [
+    assert read(Measured({}, figures).stores("webhooks")) == [
         "| webhooks that concern no account | SQLite | PostgreSQL | beside | ratio |",
         "|---|---|---|---|---|",
         "| acknowledged, by the clock | 800 /s | 400 /s | a bare route: 1,600 /s | 0.50, 0.25 ↑ |",
