@@ -29,7 +29,7 @@ SIZES = "--accounts 1000,10000,100000,1000000"
 PROGRAMS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "webhooks": (["", "--store postgresql"], ["--requests 500"]),
     "latency": (["", "--store postgresql"], ["--webhooks 10"]),
-    "burst": ([""], ["--expiries 300 --accounts 1000"]),
+    "burst": (["", "--store postgresql"], ["--expiries 300 --accounts 1000"]),
     "peers": ([""], ["--alerts 500"]),
     "checks": ([""], ["--accounts 300"]),
     "sweep": ([""], ["--accounts 100,1000"]),

@@ -3,8 +3,14 @@
     python bench/scale.py [--accounts 1000,10000,100000] [--store sqlite|postgresql] [--json FILE]
 
 The sandbox and the daemon are the real ones, each a process of its own; a profile holds at most a hundred thousand
-accounts. Sweeps follow each other closely here (``--interval``), or nobody would wait for the figures. Of PostgreSQL it
-is the client's side that is measured: the server's own memory and processor time are not in these figures.
+accounts. Sweeps follow each other closely here (``--interval``), or nobody would wait for the figures. Then the daemon
+starts once more, with all accounts in the store, and is given some thousands to ask about by themselves, as the
+rotation does all day: what one costs tells what ``account_interval`` costs. Disk is the database at rest: what stays
+once all of that has ended, with the housekeeping that goes first at each start.
+
+Ready counts from the command on, with the interpreter's start and the imports: that is what a user waits for. Of
+PostgreSQL it is the client's side that is measured: the server's own memory and processor time are not in these
+figures.
 """
 
 from __future__ import annotations
@@ -21,10 +27,13 @@ from pathlib import Path
 import httpx2
 from figures import Figure, add_option, keep, show
 from processes import HOST, until
-from subject import LONGEST, Daemon, daemon, database, sandbox
+from subject import LONGEST, Daemon, Database, daemon, database, sandbox
 from titles import STORES
 
 IN_A_PROFILE = 100_000
+MOST_CHECKS = 10_000
+ROTATION = 6 * 3600
+"""Seconds, as ``sweep.account_interval`` comes."""
 LOOKS = 7
 """How often each page is fetched; the middle one counts."""
 PAGES = {
@@ -45,6 +54,8 @@ class Run:
     accounts: int
     store: str
     ready_s: float = 0.0
+    ready_again_s: float = 0.0
+    check_cpu_s: float = 0.0
     cold_s: float = 0.0
     cold_cpu_s: float = 0.0
     inventory_s: float = 0.0
@@ -72,7 +83,14 @@ def measure(accounts: int, store: str, folder: Path, interval: str) -> Run:
         began = time.perf_counter()
         with daemon(folder, store=base.url, provider=port, rate_share=0.5, sweep=sweep) as found:
             watch(run, found, began, f"http://{HOST}:{port}")
-            run.sandbox_mb = api.peak_mb
+        began = time.perf_counter()
+        with daemon(
+            folder, store=base.url, provider=port, rate_share=0.5, sweep={**sweep, "bulk_interval": "1h"}
+        ) as found:
+            found.until_ready()
+            run.ready_again_s = time.perf_counter() - began
+            run.check_cpu_s = checked(found, base, min(MOST_CHECKS, accounts // 2))
+        run.sandbox_mb = api.peak_mb
         run.bytes_per_account = (base.size - empty) / accounts
     return run
 
@@ -108,6 +126,21 @@ def watch(run: Run, found: Daemon, began: float, api: str) -> None:
     run.rss_peak_mb = process.peak_mb
 
 
+def checked(found: Daemon, base: Database, checks: int) -> float:
+    """Processor time of one account that is asked about by itself."""
+    found.until_at_rest()
+
+    def asked() -> float:
+        return found.total("healthd_api_requests_total", endpoint="health", outcome="ok")
+
+    before = asked()
+    base.make_due(checks)
+    until(lambda: asked() > before, "the first check")
+    first, cpu = asked(), found.running.cpu_seconds
+    until(lambda: asked() >= before + checks, "the last check", LONGEST, pause=0.2)
+    return (found.running.cpu_seconds - cpu) / max(1.0, asked() - first)
+
+
 def look(pages: httpx2.Client, path: str) -> float:
     """Milliseconds that the page takes, the middle of several looks."""
     taken = []
@@ -124,6 +157,7 @@ def figures_of(run: Run) -> list[Figure]:
     at: Mapping[str, str | int] = {"accounts": run.accounts, "store": run.store}
     found = [
         ("scale.ready", run.ready_s, "s"),
+        ("scale.ready_again", run.ready_again_s, "s"),
         ("scale.cold_start", run.cold_s, "s"),
         ("scale.cold_start_cpu", run.cold_cpu_s, "s"),
         ("scale.inventory_cpu", run.inventory_cpu_s, "s"),
@@ -131,8 +165,11 @@ def figures_of(run: Run) -> list[Figure]:
         ("scale.no_news_cpu", run.sweep_cpu_s, "s"),
         ("scale.one_percent_broke", run.news_s, "s"),
         ("scale.one_percent_broke_cpu", run.news_cpu_s, "s"),
+        ("scale.check_cpu", run.check_cpu_s * 1000, "ms"),
+        ("scale.rotation_cpu", run.check_cpu_s * run.accounts / ROTATION * 100, "%"),
         ("scale.memory_at_rest", run.rss_idle_mb, "MB"),
         ("scale.memory_at_most", run.rss_peak_mb, "MB"),
+        ("scale.sandbox_memory", run.sandbox_mb, "MB"),
         ("scale.disk", run.bytes_per_account, "bytes"),
         *((name, ms, "ms") for name, ms in run.pages_ms.items()),
     ]

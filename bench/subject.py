@@ -7,10 +7,11 @@ import hmac
 import json
 import os
 import re
+import sqlite3
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 from load import post
-from processes import CLIENT, HOST, SERVER, Running, cpu_of_tree, free_port, python, running, until
+from processes import CLIENT, HOST, PATIENCE, SERVER, Running, cpu_of_tree, free_port, python, running, until
 
 from tests.postgres import started
 
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 SECRET = "whsec_bench_bench_bench_bench"
 PLENTY = 100_000
 """Calls a minute, the most that healthd believes: nobody waits for an allowance."""
-LONGEST = 1800.0
-"""Seconds for what grows with the number of accounts."""
+LONGEST = 600.0
+"""Seconds for what grows with the number of accounts; a million take a few minutes."""
+REST = 3.0
+"""Seconds in which hardly anything is done: longer than an answer of the API takes to begin."""
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 
 
@@ -90,6 +93,16 @@ class Daemon:
         # Each look costs the daemon a scrape.
         return until(known, f"{accounts} accounts to be seen", LONGEST, min(2.0, max(0.05, accounts / 200_000)))
 
+    def until_at_rest(self) -> float:
+        """Waits until what it does at its start is done; returns the seconds that took."""
+
+        def at_rest() -> bool:
+            before = self.running.cpu_seconds
+            time.sleep(REST)
+            return self.running.cpu_seconds - before < REST / 20
+
+        return until(at_rest, "the daemon to be at rest", LONGEST)
+
     def until_worked_off(self) -> float:
         """Waits until no webhook is left in the inbox; returns the seconds that took."""
         return until(lambda: self.total("healthd_inbox_webhooks", status="new") == 0, "the inbox", LONGEST, 0.5)
@@ -120,6 +133,19 @@ class Database:
         with psycopg.connect(self.url) as connection:
             row = connection.execute(statement.encode()).fetchone()
         return int(row[0]) if row else 0
+
+    def make_due(self, accounts: int) -> None:
+        """So many healthy accounts are to be asked about by themselves at once, whenever their turn would have been."""
+        statement = (
+            "UPDATE accounts SET probe_at = first_seen_at"
+            f" WHERE id IN (SELECT id FROM accounts WHERE state = 'healthy' ORDER BY id LIMIT {accounts})"
+        )
+        if self.file is None:
+            with psycopg.connect(self.url) as server:
+                server.execute(statement.encode())
+        else:
+            with closing(sqlite3.connect(self.file, timeout=PATIENCE)) as file, file:
+                file.execute(statement)
 
 
 @contextmanager

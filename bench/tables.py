@@ -228,7 +228,7 @@ PROMISES = (
     Promise("50,000 expiries in a minute, digested", "burst.digested", "lower", 120, "s", BURST),
     Promise("memory at rest, a million accounts", "scale.memory_at_rest", "lower", 120, "MB", MILLION),
     Promise("a scrape, a million accounts", "scale.page_scrape", "lower", 50, "ms", MILLION),
-    Promise("ready after the start", "scale.ready", "lower", 1, "s", MILLION),
+    Promise("ready after a restart, a million accounts", "scale.ready_again", "lower", 1, "s", MILLION),
     Promise("100,000 newcomers in one answer, digested", "sweep.all_news", "lower", 3, "s", NEWCOMERS, (DEFAULT,)),
     Promise("and the most memory until then", "scale.memory_at_most", "lower", 300, "MB", NEWCOMERS),
 )
