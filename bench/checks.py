@@ -29,11 +29,8 @@ HERE = Path(__file__).parent
 AT_ONCE = 32
 SHARE = 0.1
 """Of the accounts, asked about before the measurement begins: the list is read by then."""
-SAID = {
-    True: ("checks.per_core_to_client", "checks.by_clock_to_client"),
-    False: ("checks.per_core_to_blackbox", "checks.by_clock_to_blackbox"),
-}
-"""Whether the peer is the bare client: the figures' names."""
+TO_CLIENT = ("checks.per_core_to_client", "checks.by_clock_to_client")
+TO_BLACKBOX = ("checks.per_core_to_blackbox", "checks.by_clock_to_blackbox")
 
 
 @contextmanager
@@ -105,12 +102,12 @@ def main(accounts: int) -> list[Figure]:
         on_core(CLIENT),
     ):
         ours = by_healthd(accounts, port, folder / "ours")
-        limits = {"a bare httpx2 loop": by_client(accounts, port, folder)}
+        peers = [("a bare httpx2 loop", TO_CLIENT, by_client(accounts, port, folder))]
         if found("blackbox_exporter"):
-            limits[called("blackbox_exporter")] = asyncio.run(by_blackbox(accounts, port, folder))
+            theirs = asyncio.run(by_blackbox(accounts, port, folder))
+            peers.append((called("blackbox_exporter"), TO_BLACKBOX, theirs))
     figures = []
-    for peer, (per_core, by_clock) in limits.items():
-        of_core, of_clock = SAID["httpx2" in peer]
+    for peer, (of_core, of_clock), (per_core, by_clock) in peers:
         figures += [
             Figure(
                 of_core, ours[0], "/s", "higher", peer, per_core,

@@ -25,15 +25,16 @@ DOCS = HERE.parent / "docs"
 FIGURES = HERE / "figures.json"
 PAGES = (DOCS / "performance.md", DOCS / "scaling.md")
 CURVES = DOCS / "images" / "growth.svg"
-SIZES = "--accounts 1000,10000,100000,1000000"
+POSTGRESQL = "--store postgresql"
+SIZES, FEW = "--accounts 1000,10000,100000,1000000", "--accounts 100,1000 --interval 2s"
 PROGRAMS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
-    "webhooks": (["", "--store postgresql"], ["--requests 500"]),
-    "latency": (["", "--store postgresql"], ["--webhooks 10"]),
-    "burst": (["", "--store postgresql"], ["--expiries 300 --accounts 1000"]),
+    "webhooks": (["", POSTGRESQL], ["--requests 500", f"--requests 500 {POSTGRESQL}"]),
+    "latency": (["", POSTGRESQL], ["--webhooks 10", f"--webhooks 10 {POSTGRESQL}"]),
+    "burst": (["", POSTGRESQL], ["--expiries 300 --accounts 1000", f"--expiries 300 --accounts 1000 {POSTGRESQL}"]),
     "peers": ([""], ["--alerts 500"]),
     "checks": ([""], ["--accounts 300"]),
     "sweep": ([""], ["--accounts 100,1000"]),
-    "scale": ([SIZES, f"{SIZES} --store postgresql"], ["--accounts 100,1000 --interval 2s"]),
+    "scale": ([SIZES, f"{SIZES} {POSTGRESQL}"], [FEW, f"{FEW} {POSTGRESQL}"]),
     "workspaces": ([""], ["--workspaces 1,3 --accounts 10 --seconds 1"]),
     "replicas": ([""], ["--webhooks 200 --daemons 1,2"]),
 }

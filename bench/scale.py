@@ -21,11 +21,10 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
-from figures import Figure, add_option, keep, show
+from figures import Circumstance, Figure, add_option, keep, show
 from processes import HOST, until
 from subject import LONGEST, Daemon, Database, daemon, database, sandbox
 from titles import STORES
@@ -47,32 +46,29 @@ PAGES = {
 }
 
 
-@dataclass
-class Run:
-    """Seconds of the clock and of the processor, megabytes, bytes, milliseconds."""
-
-    accounts: int
-    store: str
-    ready_s: float = 0.0
-    ready_again_s: float = 0.0
-    check_cpu_s: float = 0.0
-    cold_s: float = 0.0
-    cold_cpu_s: float = 0.0
-    inventory_s: float = 0.0
-    inventory_cpu_s: float = 0.0
-    sweep_s: float = 0.0
-    sweep_cpu_s: float = 0.0
-    news_s: float = 0.0
-    news_cpu_s: float = 0.0
-    rss_idle_mb: float = 0.0
-    rss_peak_mb: float = 0.0
-    sandbox_mb: float = 0.0
-    bytes_per_account: float = 0.0
-    pages_ms: dict[str, float] = field(default_factory=dict)
+UNITS = {
+    "scale.ready": "s",
+    "scale.ready_again": "s",
+    "scale.cold_start": "s",
+    "scale.cold_start_cpu": "s",
+    "scale.inventory_cpu": "s",
+    "scale.no_news": "s",
+    "scale.no_news_cpu": "s",
+    "scale.one_percent_broke": "s",
+    "scale.one_percent_broke_cpu": "s",
+    "scale.check_cpu": "ms",
+    "scale.rotation_cpu": "%",
+    "scale.memory_at_rest": "MB",
+    "scale.memory_at_most": "MB",
+    "scale.sandbox_memory": "MB",
+    "scale.disk": "bytes",
+    **dict.fromkeys(PAGES, "ms"),
+}
+"""Every figure, in the order of the table."""
 
 
-def measure(accounts: int, store: str, folder: Path, interval: str) -> Run:
-    run = Run(accounts, store)
+def measure(accounts: int, store: str, folder: Path, interval: str) -> list[Figure]:
+    """All figures of that size: of a first start, and of a second one that finds every account in the store."""
     with (
         database(store, folder) as base,
         sandbox(folder, accounts, profiles=-(-accounts // IN_A_PROFILE)) as (api, port),
@@ -82,17 +78,55 @@ def measure(accounts: int, store: str, folder: Path, interval: str) -> Run:
         sweep = {"bulk_interval": interval, "inventory_interval": "1h", "account_interval": "7d"}
         began = time.perf_counter()
         with daemon(folder, store=base.url, provider=port, rate_share=0.5, sweep=sweep) as found:
-            watch(run, found, began, f"http://{HOST}:{port}")
-        began = time.perf_counter()
-        with daemon(
-            folder, store=base.url, provider=port, rate_share=0.5, sweep={**sweep, "bulk_interval": "1h"}
-        ) as found:
-            found.until_ready()
-            run.ready_again_s = time.perf_counter() - began
-            run.check_cpu_s = checked(found, base, min(MOST_CHECKS, accounts // 2))
-        run.sandbox_mb = api.peak_mb
-        run.bytes_per_account = (base.size - empty) / accounts
-    return run
+            values = started(found, accounts, began)
+            values |= at_work(found, accounts, f"http://{HOST}:{port}")
+        sweep["bulk_interval"], began = "1h", time.perf_counter()
+        with daemon(folder, store=base.url, provider=port, rate_share=0.5, sweep=sweep) as found:
+            values |= started_again(found, accounts, base, began)
+        values["scale.sandbox_memory"] = api.peak_mb
+        values["scale.disk"] = (base.size - empty) / accounts
+    at: Mapping[str, Circumstance] = {"accounts": accounts, "store": store}
+    return [Figure(name, values[name], unit, "lower", at=at) for name, unit in UNITS.items()]
+
+
+def started(found: Daemon, accounts: int, began: float) -> dict[str, float]:
+    """From an empty database until every account is known, and the list of them has come."""
+    process = found.running
+    found.until_ready()
+    ready = time.perf_counter() - began
+    found.until_known(accounts)
+    known, cpu = time.perf_counter() - began, process.cpu_seconds
+    listed = "healthd_inventory_last_success_timestamp_seconds"
+    until(lambda: found.total(listed) > 0, "the inventory", LONGEST, pause=0.2)
+    return {
+        "scale.ready": ready,
+        "scale.cold_start": known,
+        "scale.cold_start_cpu": cpu,
+        "scale.inventory_cpu": process.cpu_seconds - cpu,
+    }
+
+
+def at_work(found: Daemon, accounts: int, api: str) -> dict[str, float]:
+    """Sweeps without news and with, and the pages between them."""
+    swept(found)
+    quiet, quiet_cpu = swept(found)
+    rest = found.running.memory_mb
+    with httpx2.Client(base_url=f"http://{HOST}:{found.admin}", timeout=120, trust_env=False) as pages:
+        some = re.search(r'href="(/accounts/\d+)"', pages.get("/accounts").text)
+        looks = {name: look(pages, path.format(some=some[1] if some else "/")) for name, path in PAGES.items()}
+    swept(found)
+    told = {"count": max(1, accounts // 100), "webhook": False}
+    httpx2.post(f"{api}/_sandbox/expire", json=told, timeout=120, trust_env=False).raise_for_status()
+    news, news_cpu = swept(found)
+    return {
+        "scale.no_news": quiet,
+        "scale.no_news_cpu": quiet_cpu,
+        "scale.one_percent_broke": news,
+        "scale.one_percent_broke_cpu": news_cpu,
+        "scale.memory_at_rest": rest,
+        "scale.memory_at_most": found.running.peak_mb,
+        **looks,
+    }
 
 
 def swept(found: Daemon) -> tuple[float, float]:
@@ -103,42 +137,29 @@ def swept(found: Daemon) -> tuple[float, float]:
     return found.total(f"{name}_sum") - before.total(f"{name}_sum"), found.running.cpu_seconds - cpu
 
 
-def watch(run: Run, found: Daemon, began: float, api: str) -> None:
-    process = found.running
+def started_again(found: Daemon, accounts: int, base: Database, began: float) -> dict[str, float]:
+    """Until it is ready; and what it costs to ask about some accounts by themselves, when nothing else is done."""
     found.until_ready()
-    run.ready_s = time.perf_counter() - began
-    found.until_known(run.accounts)
-    run.cold_s, run.cold_cpu_s = time.perf_counter() - began, process.cpu_seconds
-    cpu = process.cpu_seconds
-    listed = "healthd_inventory_last_success_timestamp_seconds"
-    run.inventory_s = until(lambda: found.total(listed) > 0, "the inventory", LONGEST, pause=0.2)
-    run.inventory_cpu_s = process.cpu_seconds - cpu
-    swept(found)
-    run.sweep_s, run.sweep_cpu_s = swept(found)
-    run.rss_idle_mb = process.memory_mb
-    with httpx2.Client(base_url=f"http://{HOST}:{found.admin}", timeout=120, trust_env=False) as pages:
-        some = re.search(r'href="(/accounts/\d+)"', pages.get("/accounts").text)
-        run.pages_ms = {name: look(pages, path.format(some=some[1] if some else "/")) for name, path in PAGES.items()}
-    swept(found)
-    told = {"count": max(1, run.accounts // 100), "webhook": False}
-    httpx2.post(f"{api}/_sandbox/expire", json=told, timeout=120, trust_env=False).raise_for_status()
-    run.news_s, run.news_cpu_s = swept(found)
-    run.rss_peak_mb = process.peak_mb
+    ready = time.perf_counter() - began
+    found.until_at_rest()
+    each = checked(found, base, min(MOST_CHECKS, accounts // 2))
+    return {
+        "scale.ready_again": ready,
+        "scale.check_cpu": each * 1000,
+        "scale.rotation_cpu": each * accounts / ROTATION * 100,
+    }
 
 
 def checked(found: Daemon, base: Database, checks: int) -> float:
-    """Processor time of one account that is asked about by itself."""
-    found.until_at_rest()
+    """Processor time of one account that is asked about by itself, in seconds."""
 
     def asked() -> float:
         return found.total("healthd_api_requests_total", endpoint="health", outcome="ok")
 
-    before = asked()
+    before, cpu = asked(), found.running.cpu_seconds
     base.make_due(checks)
-    until(lambda: asked() > before, "the first check")
-    first, cpu = asked(), found.running.cpu_seconds
     until(lambda: asked() >= before + checks, "the last check", LONGEST, pause=0.2)
-    return (found.running.cpu_seconds - cpu) / max(1.0, asked() - first)
+    return (found.running.cpu_seconds - cpu) / (asked() - before)
 
 
 def look(pages: httpx2.Client, path: str) -> float:
@@ -153,29 +174,6 @@ def look(pages: httpx2.Client, path: str) -> float:
     return statistics.median(taken)
 
 
-def figures_of(run: Run) -> list[Figure]:
-    at: Mapping[str, str | int] = {"accounts": run.accounts, "store": run.store}
-    found = [
-        ("scale.ready", run.ready_s, "s"),
-        ("scale.ready_again", run.ready_again_s, "s"),
-        ("scale.cold_start", run.cold_s, "s"),
-        ("scale.cold_start_cpu", run.cold_cpu_s, "s"),
-        ("scale.inventory_cpu", run.inventory_cpu_s, "s"),
-        ("scale.no_news", run.sweep_s, "s"),
-        ("scale.no_news_cpu", run.sweep_cpu_s, "s"),
-        ("scale.one_percent_broke", run.news_s, "s"),
-        ("scale.one_percent_broke_cpu", run.news_cpu_s, "s"),
-        ("scale.check_cpu", run.check_cpu_s * 1000, "ms"),
-        ("scale.rotation_cpu", run.check_cpu_s * run.accounts / ROTATION * 100, "%"),
-        ("scale.memory_at_rest", run.rss_idle_mb, "MB"),
-        ("scale.memory_at_most", run.rss_peak_mb, "MB"),
-        ("scale.sandbox_memory", run.sandbox_mb, "MB"),
-        ("scale.disk", run.bytes_per_account, "bytes"),
-        *((name, ms, "ms") for name, ms in run.pages_ms.items()),
-    ]
-    return [Figure(name, value, unit, "lower", at=at) for name, value, unit in found]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--accounts", default="1000,10000,100000", help="sizes, with commas between")
@@ -186,7 +184,7 @@ def main() -> None:
     found: list[Figure] = []
     for accounts in map(int, chosen.accounts.split(",")):
         with tempfile.TemporaryDirectory(prefix="healthd-scale-") as name:
-            fresh = figures_of(measure(accounts, chosen.store, Path(name), chosen.interval))
+            fresh = measure(accounts, chosen.store, Path(name), chosen.interval)
         show(fresh)
         found += fresh
     keep(chosen.json, found)
