@@ -26,7 +26,7 @@ import uvloop
 from figures import Circumstance, Figure, add_option, keep, show
 from load import fire
 from processes import CLIENT, HOST, free_port, on_core
-from subject import MAIL, Daemon, daemon, database, sandbox, webhook
+from subject import LONGEST, MAIL, Daemon, daemon, database, sandbox, webhook
 from titles import STORES
 
 from healthd.demo.catchers import Caught, Inbox, MailCatcher
@@ -36,8 +36,6 @@ STEPS = 60
 """Parts of the burst."""
 SENDERS = 16
 """Connections of the provider's for one part."""
-LONGEST = 600.0
-"""Seconds after which the bench gives up."""
 PLATFORMS = (
     "facebook", "instagram", "twitter", "linkedin", "youtube", "tiktok", "threads", "bluesky",
     "pinterest", "reddit", "snapchat", "tumblr", "gmb", "discord", "telegram", "whatsapp",

@@ -106,7 +106,7 @@ async def taken(
     cpu, memory = process.cpu_seconds, process.memory_mb
     result = await fire(HOST, port, requests[tenth:], connections)
     if bad := [status for status in result.statuses if not 200 <= status < 300]:
-        raise SystemExit(f"refused with {bad}")
+        raise RuntimeError(f"{process.name} answered {bad}")
     settle()
     return Taken(result, process.cpu_seconds - cpu, max(process.memory_mb - memory, 0.0))
 

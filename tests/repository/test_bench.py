@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "bench"
 QUICK = {
     "checks": ["--accounts", "100"],
+    "latency": ["--webhooks", "3"],
     "sweep": ["--accounts", "50"],
     "workspaces": ["--workspaces", "2", "--accounts", "5", "--seconds", "0.2"],
 }
