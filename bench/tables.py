@@ -99,19 +99,18 @@ class Measured:
         return "\n\n".join(map(_by_store, tables.values())) or NOTHING
 
     def over(self, circumstance: str, *programs: str) -> str:
-        """A row for each figure, a column for each size."""
+        """A row for each figure, a column for each size; of two databases both values stand in a cell."""
         found = [one for one in self.of(*programs) if circumstance in one.at]
         if not found:
             return NOTHING
-        several = len({one.at.get("store") for one in found}) > 1
-        columns: dict[tuple[str, int], dict[str, Figure]] = {}
-        for one in found:
-            columns.setdefault((str(one.at.get("store", "")), int(one.at[circumstance])), {})[one.name] = one
-        sizes = sorted(columns, key=lambda column: (column[0] != "sqlite", column))
-        heads = [f"{size:,}, {STORES[store]}" if several else f"{size:,}" for store, size in sizes]
-        lines = [f"| {circumstance} | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+        stores = [store for store in STORES if any(one.at.get("store", DEFAULT) == store for one in found)]
+        sizes = sorted({int(one.at[circumstance]) for one in found})
+        values = {(one.name, one.at[circumstance], one.at.get("store", DEFAULT)): written(one.value) for one in found}
+        head = circumstance if len(stores) == 1 else f"{circumstance}: {' / '.join(STORES[store] for store in stores)}"
+        lines = [f"| {head} | {' | '.join(f'{size:,}' for size in sizes)} |", "|---" * (len(sizes) + 1) + "|"]
         for name, unit in dict.fromkeys((one.name, one.unit) for one in found):
-            cells = [written(columns[size][name].value) if name in columns[size] else "" for size in sizes]
+            rows = [[values.get((name, size, store), "–") for store in stores] for size in sizes]
+            cells = ["" if set(row) == {"–"} else _together(" / ".join(row)) for row in rows]
             lines.append(f"| {headed(name, unit)} | {' | '.join(cells)} |")
         return "\n".join(lines)
 

@@ -134,6 +134,25 @@ def test_both_databases_stand_side_by_side_in_a_table_for_each_set_of_circumstan
     ]
 
 
+@pytest.mark.usefixtures("bench")
+def test_growth_has_a_column_for_each_size_and_both_databases_in_a_cell() -> None:
+    from figures import Figure
+    from tables import Measured
+
+    figures = [
+        Figure("scale.ready", 1, "s", "lower", at={"accounts": 1_000, "store": "sqlite"}),
+        Figure("scale.ready", 2, "s", "lower", at={"accounts": 1_000_000, "store": "sqlite"}),
+        Figure("scale.ready", 3, "s", "lower", at={"accounts": 1_000, "store": "postgresql"}),
+        Figure("scale.disk", 300, "bytes", "lower", at={"accounts": 1_000_000, "store": "sqlite"}),
+    ]
+    assert read(Measured({}, figures).over("accounts", "scale")) == [
+        "| accounts: SQLite / PostgreSQL | 1,000 | 1,000,000 |",
+        "|---|---|---|",
+        "| ready after the first start, s | 1 / 3 | 2 / – |",
+        "| on disk, for one account, bytes |  | 300 / – |",
+    ]
+
+
 @on_linux
 @pytest.mark.parametrize("program", QUICK)
 def test_a_quick_run_writes_figures_of_its_own_in_that_shape(program: str, tmp_path: Path) -> None:
