@@ -83,7 +83,7 @@ class Measured:
         found = [one for one in self.of(*programs) if one.ratio is not None or SIZES.isdisjoint(one.at)]
         if not found:
             return NOTHING
-        common = dict(frozenset.intersection(*(frozenset(one.at.items()) for one in found)))
+        common = {name: value for name, value in found[0].at.items() if all(one.at.get(name) == value for one in found)}
         lines = [f"{_first(common)} | healthd | beside | ratio |", "|---|---|---|---|"]
         for one in found:
             title = ", ".join([TITLES[one.name], *_each(one.at, but=common)])
