@@ -12,22 +12,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
 import uvloop
-from daemon import MAIL, Daemon, Process, cores, daemon, database, sandbox
-from figures import Figure, add_option, keep, show
+from figures import Circumstance, Figure, add_option, keep, show
 from load import fire
-from processes import HOST, free_port
-from webhooks import signed
+from processes import CLIENT, HOST, free_port, on_core
+from subject import LONGEST, MAIL, Daemon, daemon, database, sandbox, webhook
+from titles import STORES
 
 from healthd.demo.catchers import Caught, Inbox, MailCatcher
 
@@ -36,8 +36,6 @@ STEPS = 60
 """Parts of the burst."""
 SENDERS = 16
 """Connections of the provider's for one part."""
-LONGEST = 600.0
-"""Seconds after which the bench gives up."""
 PLATFORMS = (
     "facebook", "instagram", "twitter", "linkedin", "youtube", "tiktok", "threads", "bluesky",
     "pinterest", "reddit", "snapchat", "tumblr", "gmb", "discord", "telegram", "whatsapp",
@@ -58,7 +56,7 @@ def routes() -> str:
 
 @dataclass
 class Course:
-    """When, in seconds after the burst began, each stage was through."""
+    """When, in seconds after the burst began, each stage was through; a stage has its figure's name."""
 
     expiries: int
     began: float = field(default_factory=time.perf_counter)
@@ -67,26 +65,16 @@ class Course:
     def note(self, stage: str, *, reached: bool) -> None:
         if reached and stage not in self.at:
             self.at[stage] = time.perf_counter() - self.began
-            print(f"  {self.at[stage]:7.1f} s  {stage}", flush=True)
+            print(f"  {self.at[stage]:7.1f} s  {stage.partition('.')[2]}", flush=True)
 
     @property
     def is_over(self) -> bool:
-        return "digested" in self.at or time.perf_counter() - self.began > LONGEST
+        return "burst.digested" in self.at or time.perf_counter() - self.began > LONGEST
 
 
-async def until_seen(healthd: Daemon, accounts: int) -> None:
-    """The daemon knows every account, and what it is like."""
-    for _ in range(int(LONGEST)):
-        known = await healthd.total("healthd_accounts")
-        if known >= accounts and await healthd.total("healthd_accounts", 'state="unknown"') == 0:
-            return
-        await asyncio.sleep(1)
-    raise SystemExit("the daemon did not see all accounts")
-
-
-async def expire(api: Process, healthd: Process, expiries: int) -> None:
+async def expire(api: int, healthd: int, expiries: int) -> None:
     """So many accounts, evenly over a minute, one platform after the other; and a webhook for each, which is sent until
-    it is taken. It is this program that sends them: the sandbox would need more than a minute.
+    it is taken. It is this program that sends them: the sandbox would need more than a minute. Both are ports.
     """
     loop = asyncio.get_running_loop()
     began, left, sent = loop.time(), expiries, []
@@ -95,38 +83,34 @@ async def expire(api: Process, healthd: Process, expiries: int) -> None:
             platform, count = PLATFORMS[step % len(PLATFORMS)], left // (STEPS - step)
             left -= count
             asked = {"count": count, "platform": platform, "webhook": False}
-            answer = await client.post(f"http://{HOST}:{api.port}/_sandbox/expire", json=asked)
+            answer = await client.post(f"http://{HOST}:{api}/_sandbox/expire", json=asked)
             sent.append(asyncio.create_task(tell(healthd, platform, answer.json()["ids"])))
             await asyncio.sleep(max(0.0, began + (step + 1) * MINUTE / STEPS - loop.time()))
     await asyncio.gather(*sent)
 
 
-async def tell(healthd: Process, platform: str, accounts: Sequence[int]) -> None:
+async def tell(healthd: int, platform: str, accounts: Sequence[int]) -> None:
     """The webhooks of these accounts."""
-    told = [signed("account.token_expired", one, platform=platform) for one in accounts]
-    await fire(HOST, healthd.port, told, SENDERS, again_after=1.0)
+    told = [webhook("account.token_expired", one, platform=platform) for one in accounts]
+    await fire(HOST, healthd, told, SENDERS, again_after=1.0)
 
 
 async def watch(healthd: Daemon, course: Course) -> None:
     """Until all is digested."""
     number = course.expiries
     while not course.is_over:
-        found = await healthd.metrics()
-
-        def total(name: str, label: str = "", found: dict[str, float] = found) -> float:
-            return sum(value for key, value in found.items() if key.partition("{")[0] == name and label in key)
-
-        course.note("acknowledged", reached=total("healthd_webhooks_total", 'outcome="accepted"') >= number)
-        read = total("healthd_webhook_events_total") >= number and not total("healthd_inbox_webhooks", 'status="new"')
-        course.note("understood", reached="acknowledged" in course.at and read)
+        total = (await asyncio.to_thread(healthd.scrape)).total
+        course.note("burst.acknowledged", reached=total("healthd_webhooks_total", outcome="accepted") >= number)
+        read = total("healthd_webhook_events_total") >= number and not total("healthd_inbox_webhooks", status="new")
+        course.note("burst.understood", reached="burst.acknowledged" in course.at and read)
         opened = total("healthd_incidents_opened_total") >= number
-        course.note("incidents open", reached=opened)
-        waiting = total("healthd_outbox_oldest_due_seconds") > 0 or total("healthd_outbox_notices", 'status="sending"')
-        course.note("digested", reached=opened and "understood" in course.at and not waiting)
+        course.note("burst.incidents_open", reached=opened)
+        waiting = total("healthd_outbox_oldest_due_seconds") > 0 or total("healthd_outbox_notices", status="sending")
+        course.note("burst.digested", reached=opened and "burst.understood" in course.at and not waiting)
         await asyncio.sleep(1)
 
 
-def told(messages: list[Caught], at: dict[str, str | int]) -> list[Figure]:
+def told(messages: list[Caught], at: Mapping[str, Circumstance]) -> list[Figure]:
     """How many messages the operator and the people got."""
     by_reader = Counter(one.to for one in messages)
     operator = by_reader.pop(OPERATOR, 0)
@@ -139,47 +123,51 @@ def told(messages: list[Caught], at: dict[str, str | int]) -> list[Figure]:
     ]
 
 
-async def main(expiries: int, accounts: int, gate: bool, store: str) -> list[Figure]:
-    os.sched_setaffinity(0, {cores()[1]})
-    inbox, mail_port, port = Inbox(), free_port(), free_port()
-    mail_server = await MailCatcher(inbox).serve(HOST, mail_port)
-    with tempfile.TemporaryDirectory(prefix="healthd-bench-") as name:
-        more = SETTINGS + ("" if gate else NO_GATE) + MAIL.format(host=HOST, port=mail_port) + routes()
-        async with database(store, Path(name)) as url, sandbox(accounts, port) as api:
-            base = f"http://{HOST}:{api.port}/v1"
-            async with daemon(
-                Path(name), url, port=port, api=base, key="sqk_test_bench", more=more, level="info"
-            ) as healthd:
-                await until_seen(healthd, accounts)
-                print(
-                    f"{store}, {expiries} of {accounts} accounts expire in a minute, {'a gate' if gate else 'no gate'}:"
-                )
-                used, course = healthd.process.cpu_seconds, Course(expiries)
-                await asyncio.gather(expire(api, healthd.process, expiries), watch(healthd, course))
-                used = healthd.process.cpu_seconds - used
-                memory = healthd.process.peak_memory
-                refused = await healthd.total("healthd_webhooks_total", 'outcome="not_stored"')
-    mail_server.close()
-    at: dict[str, str | int] = {
-        "accounts": accounts,
-        "expiries": expiries,
-        "store": store,
-        "gate": "on" if gate else "off",
-    }
-    figures = [
-        Figure(f"burst.{stage.replace(' ', '_')}", seconds, "s", "lower", "two minutes", 120, at)
-        for stage, seconds in course.at.items()
-    ]
-    figures += [
+async def burst(healthd: Daemon, api: int, mail: int, course: Course, at: Mapping[str, Circumstance]) -> list[Figure]:
+    """Everything expires, and is digested; mail goes to that port."""
+    inbox = Inbox()
+    server = await MailCatcher(inbox).serve(HOST, mail)
+    used = healthd.running.cpu_seconds
+    await asyncio.gather(expire(api, healthd.public, course.expiries), watch(healthd, course))
+    used = healthd.running.cpu_seconds - used
+    refused = (await asyncio.to_thread(healthd.scrape)).total("healthd_webhooks_total", outcome="not_stored")
+    server.close()
+    return [
+        *(Figure(stage, seconds, "s", "lower", "two minutes", 120, at) for stage, seconds in course.at.items()),
         Figure("burst.cpu", used, "s", "lower", "two minutes", 120, at, "what a core to itself would have taken"),
-        Figure("burst.cpu_each", used / expiries * 1000, "ms", "lower", at=at),
+        Figure("burst.cpu_each", used / course.expiries * 1000, "ms", "lower", at=at),
         Figure("burst.told_to_come_again", refused, "webhooks", "lower", at=at),
-        Figure("burst.peak_memory", memory, "MB", "lower", at=at),
+        Figure("burst.peak_memory", healthd.running.peak_mb, "MB", "lower", at=at),
         *told(inbox.messages, at),
     ]
-    show(figures)
-    if "digested" not in course.at:
-        raise SystemExit("the burst was not digested in time")
+
+
+def main(expiries: int, accounts: int, gate: bool, store: str) -> list[Figure]:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="healthd-bench-")))
+        stack.enter_context(on_core(CLIENT))
+        base = stack.enter_context(database(store, folder))
+        mail, public = free_port(), free_port()
+        _, api = stack.enter_context(sandbox(folder, accounts, webhook=public, rate_limit=None))
+        more = SETTINGS + ("" if gate else NO_GATE) + MAIL.format(host=HOST, port=mail) + routes()
+        healthd = stack.enter_context(
+            daemon(
+                folder, store=base.url, provider=api, public=public, rate_share=0.5, level="info", more=more
+            )
+        )  # fmt: skip
+        healthd.until_known(accounts)
+        print(f"{store}, {expiries} of {accounts} accounts expire in a minute, {'a gate' if gate else 'no gate'}:")
+        course = Course(expiries)
+        at: dict[str, Circumstance] = {
+            "accounts": accounts,
+            "expiries": expiries,
+            "store": store,
+            "gate": "on" if gate else "off",
+        }
+        figures = uvloop.run(burst(healthd, api, mail, course, at))
+        show(figures)
+        if "burst.digested" not in course.at:
+            raise TimeoutError(f"the burst was not digested within {LONGEST:.0f} s")
     return figures
 
 
@@ -188,7 +176,7 @@ if __name__ == "__main__":
     parser.add_argument("--expiries", type=int, default=50_000)
     parser.add_argument("--accounts", type=int, default=200_000)
     parser.add_argument("--no-gate", action="store_true", help="without the gate for mass failures")
-    parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--store", choices=tuple(STORES), default="sqlite")
     add_option(parser)
     chosen = parser.parse_args()
-    keep(chosen.json, uvloop.run(main(chosen.expiries, chosen.accounts, not chosen.no_gate, chosen.store)))
+    keep(chosen.json, main(chosen.expiries, chosen.accounts, not chosen.no_gate, chosen.store))

@@ -21,21 +21,23 @@ from urllib.parse import quote
 import uvloop
 from figures import Figure, add_option, keep, show
 from load import fire
-from peers import CLIENT, SERVER, blackbox_exporter, called, found
-from processes import HOST, Running, free_port, on_core, python, running, until
+from peers import blackbox_exporter, called, found
+from processes import CLIENT, HOST, SERVER, Running, free_port, on_core, python, running, until
 from subject import Daemon, daemon
 
 HERE = Path(__file__).parent
 AT_ONCE = 32
 SHARE = 0.1
 """Of the accounts, asked about before the measurement begins: the list is read by then."""
+TO_CLIENT = ("checks.per_core_to_client", "checks.by_clock_to_client")
+TO_BLACKBOX = ("checks.per_core_to_blackbox", "checks.by_clock_to_blackbox")
 
 
 @contextmanager
-def provider(accounts: int) -> Iterator[int]:
+def provider(accounts: int, folder: Path) -> Iterator[int]:
     """The port of an API that costs little, on the other core."""
     port = free_port()
-    with running(python(str(HERE / "provider.py"), str(port), str(accounts)), core=CLIENT, port=port):
+    with running(python(str(HERE / "provider.py"), str(port), str(accounts)), folder, core=CLIENT, port=port):
         yield port
 
 
@@ -46,7 +48,7 @@ def asked(one: Daemon) -> float:
 
 def by_healthd(accounts: int, port: int, folder: Path) -> tuple[float, float]:
     """Checks for each second of processor time, and by the clock."""
-    with daemon(folder, provider=port, core=SERVER, mode="each") as one:
+    with daemon(folder, provider=port, sweep={"mode": "each"}) as one:
         until(lambda: asked(one) >= SHARE * accounts and one.total("healthd_accounts") >= accounts, "the first checks")
         before, cpu, started = asked(one), one.running.cpu_seconds, time.perf_counter()
         until(lambda: asked(one) >= accounts, "the last check", patience=900, pause=0.5)
@@ -64,10 +66,10 @@ async def by_blackbox(checks: int, port: int, folder: Path) -> tuple[float, floa
         return checks / (process.cpu_seconds - cpu), result.rate
 
 
-def by_client(checks: int, port: int) -> tuple[float, float]:
+def by_client(checks: int, port: int, folder: Path) -> tuple[float, float]:
     """A process of its own, as the daemon is."""
     process = python(__file__, "--bare", str(port), "--accounts", str(checks))
-    with running(process, core=SERVER) as client:
+    with running(process, folder, core=SERVER) as client:
         return _used(client, checks)
 
 
@@ -94,21 +96,24 @@ async def bare(port: int, checks: int) -> None:
 
 
 def main(accounts: int) -> list[Figure]:
-    with tempfile.TemporaryDirectory(prefix="healthd-bench-") as name, provider(accounts) as port, on_core(CLIENT):
-        folder = Path(name)
+    with (
+        tempfile.TemporaryDirectory(prefix="healthd-bench-") as name,
+        provider(accounts, folder := Path(name)) as port,
+        on_core(CLIENT),
+    ):
         ours = by_healthd(accounts, port, folder / "ours")
-        limits = {"a bare httpx2 loop": by_client(accounts, port)}
+        peers = [("a bare httpx2 loop", TO_CLIENT, by_client(accounts, port, folder))]
         if found("blackbox_exporter"):
-            limits[called("blackbox_exporter")] = asyncio.run(by_blackbox(accounts, port, folder))
+            theirs = asyncio.run(by_blackbox(accounts, port, folder))
+            peers.append((called("blackbox_exporter"), TO_BLACKBOX, theirs))
     figures = []
-    for peer, (per_core, by_clock) in limits.items():
-        short = "to_client" if "httpx2" in peer else "to_blackbox"
+    for peer, (of_core, of_clock), (per_core, by_clock) in peers:
         figures += [
             Figure(
-                f"checks.per_core_{short}", ours[0], "/s", "higher", peer, per_core,
+                of_core, ours[0], "/s", "higher", peer, per_core,
                 note="for a second of processor time; ours claims, asks, judges and writes",
             ),
-            Figure(f"checks.by_clock_{short}", ours[1], "/s", "higher", peer, by_clock, note=f"{AT_ONCE} at a time"),
+            Figure(of_clock, ours[1], "/s", "higher", peer, by_clock, note=f"{AT_ONCE} at a time"),
         ]  # fmt: skip
     return figures
 

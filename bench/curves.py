@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from figures import Figure, written
-from tables import headed
+from titles import STORES, headed
 
 WIDTH, HEIGHT, LEFT, TOP, PLOT_WIDTH, PLOT_HEIGHT = 312, 232, 54, 44, 236, 142
 ACROSS = 3
@@ -96,7 +96,7 @@ def _panel(panel: Panel) -> list[str]:
         placed = [(LEFT + across.place(x), bottom - up.place(y)) for x, y in line]
         parts.append(f'<path class="{kind}" d="M{" L".join(f"{x:.1f} {y:.1f}" for x, y in placed)}"/>')
         parts += [f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in placed]
-    names = [f'<tspan class="{_kind(name)}">{escape(name)}</tspan>' for name in panel.lines if name]
+    names = [f'<tspan class="{_kind(name)}">{escape(STORES.get(name, name))}</tspan>' for name in panel.lines if name]
     return [*parts, f'<text class="s" x="{LEFT}" y="34">{", ".join(names)}</text>']
 
 

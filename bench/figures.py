@@ -24,7 +24,7 @@ import platform
 import sqlite3
 import subprocess
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,6 +51,11 @@ class Figure:
     """Under which circumstances: ``accounts``, ``store``, ``workspaces``, ``daemons``."""
     note: str = ""
     """What a reader must know to judge it: one sentence."""
+
+    @property
+    def program(self) -> str:
+        """Whose figure it is: its name up to the dot."""
+        return self.name.partition(".")[0]
 
     @property
     def ratio(self) -> float | None:
@@ -151,6 +156,13 @@ def kept(file: Path) -> tuple[dict[str, str | int], list[Figure]]:
     return document["machine"], figures
 
 
-def joined(runs: Sequence[Iterable[Figure]]) -> list[Figure]:
+def joined(runs: Iterable[Iterable[Figure]]) -> list[Figure]:
     """The figures of several runs; of one that was measured twice, the later."""
     return list({figure.key: figure for run in runs for figure in run}.values())
+
+
+def renewed(earlier: Iterable[Figure], fresh: Iterable[Figure]) -> list[Figure]:
+    """What is on record once these have been measured: of a program that was run, nothing stays that it said before."""
+    fresh = list(fresh)
+    programs = {one.program for one in fresh}
+    return [*(one for one in earlier if one.program not in programs), *fresh]

@@ -12,24 +12,23 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
 import tempfile
 import time
+from contextlib import ExitStack
 from email.message import EmailMessage
 from pathlib import Path
 
 import aiosmtplib
 import httpx2
 import uvloop
-from daemon import MAIL, PATIENCE, Daemon, Process, cores, daemon, database, sandbox
 from figures import Figure, add_option, keep, show
-from processes import HOST, free_port
+from processes import CLIENT, HOST, PATIENCE, Running, free_port, on_core
+from subject import MAIL, daemon, database, sandbox
+from titles import STORES
 
 from healthd.demo.catchers import Inbox, MailCatcher
 
-PLENTY = 100_000
-"""Calls a minute, the most that healthd believes: how long a question waits for its turn is another figure."""
 SETTINGS = """
 [notices]
 default = ["mail:team@bench.example"]
@@ -40,20 +39,9 @@ least = 1_000_000
 """
 
 
-async def until_seen(healthd: Daemon, accounts: int) -> None:
-    """The daemon knows every account."""
-    for _ in range(int(PATIENCE * 10)):
-        if await healthd.total("healthd_accounts", 'state="healthy"') + await healthd.total(
-            "healthd_accounts", 'state="expiring"'
-        ) >= accounts:  # fmt: skip
-            return
-        await asyncio.sleep(0.1)
-    raise SystemExit("the daemon did not see all accounts")
-
-
-async def measure(api: Process, inbox: Inbox, webhooks: int, rate: float) -> list[float]:
-    """Milliseconds from each expiry to the message about it."""
-    base = f"http://{HOST}:{api.port}/_sandbox"
+async def measure(api: int, inbox: Inbox, webhooks: int, rate: float) -> list[float]:
+    """Milliseconds from each expiry to the message about it. ``api`` is the sandbox's port."""
+    base = f"http://{HOST}:{api}/_sandbox"
     began: dict[str, float] = {}
     async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
         accounts = (await client.get(f"{base}/accounts", params={"limit": webhooks})).json()
@@ -67,7 +55,7 @@ async def measure(api: Process, inbox: Inbox, webhooks: int, rate: float) -> lis
     for name, at in began.items():
         caught = await inbox.wait(name, way="mail", since=0, seconds=PATIENCE)
         if caught is None:
-            raise SystemExit(f"no message about {name}")
+            raise TimeoutError(f"no message about {name}")
         took.append((caught.at - at) * 1000)
     return took
 
@@ -85,23 +73,17 @@ async def bare(port: int, number: int) -> list[float]:
     return took
 
 
-async def main(webhooks: int, rate: float, store: str) -> list[Figure]:
-    os.sched_setaffinity(0, {cores()[1]})
-    inbox, mail_port, port = Inbox(), free_port(), free_port()
-    mail_server = await MailCatcher(inbox).serve(HOST, mail_port)
-    with tempfile.TemporaryDirectory(prefix="healthd-bench-") as name:
-        more = SETTINGS + MAIL.format(host=HOST, port=mail_port)
-        async with database(store, Path(name)) as url, sandbox(webhooks, port, rate_limit=PLENTY) as api:
-            base = f"http://{HOST}:{api.port}/v1"
-            async with daemon(Path(name), url, port=port, api=base, key="sqk_test_bench", more=more) as healthd:
-                await until_seen(healthd, webhooks)
-                used = healthd.process.cpu_seconds
-                took = await measure(api, inbox, webhooks, rate)
-                used = healthd.process.cpu_seconds - used
-                peer = statistics.median(await bare(mail_port, min(webhooks, 100)))
-    mail_server.close()
+async def compare(process: Running, api: int, mail: int, webhooks: int, rate: float, store: str) -> list[Figure]:
+    """The daemon's way to the mail server that listens on that port, and the bare client's."""
+    inbox = Inbox()
+    server = await MailCatcher(inbox).serve(HOST, mail)
+    used = process.cpu_seconds
+    took = await measure(api, inbox, webhooks, rate)
+    used = process.cpu_seconds - used
+    peer = statistics.median(await bare(mail, min(webhooks, 100)))
+    server.close()
     cuts, at = statistics.quantiles(took, n=100), {"store": store}
-    figures = [
+    return [
         Figure("latency.p50", cuts[49], "ms", "lower", "one mail of a bare client", peer, at),
         Figure("latency.p99", cuts[98], "ms", "lower", at=at),
         Figure(
@@ -109,7 +91,20 @@ async def main(webhooks: int, rate: float, store: str) -> list[Figure]:
             note="of the daemon, with the checks of the accounts behind the same login",
         ),
     ]  # fmt: skip
-    print(f"{store}, {webhooks} webhooks, {rate} a second:")
+
+
+def main(webhooks: int, rate: float, store: str) -> list[Figure]:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="healthd-bench-")))
+        stack.enter_context(on_core(CLIENT))
+        base = stack.enter_context(database(store, folder))
+        mail, public = free_port(), free_port()
+        _, api = stack.enter_context(sandbox(folder, webhooks, webhook=public))
+        more = SETTINGS + MAIL.format(host=HOST, port=mail)
+        ours = stack.enter_context(daemon(folder, store=base.url, provider=api, public=public, more=more))
+        ours.until_known(webhooks)
+        print(f"{store}, {webhooks} webhooks, {rate} a second:")
+        figures = uvloop.run(compare(ours.running, api, mail, webhooks, rate, store))
     show(figures)
     return figures
 
@@ -118,7 +113,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--webhooks", type=int, default=200)
     parser.add_argument("--rate", type=float, default=4.0, help="webhooks a second")
-    parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--store", choices=tuple(STORES), default="sqlite")
     add_option(parser)
     chosen = parser.parse_args()
-    keep(chosen.json, uvloop.run(main(chosen.webhooks, chosen.rate, chosen.store)))
+    keep(chosen.json, main(chosen.webhooks, chosen.rate, chosen.store))

@@ -23,11 +23,9 @@ from pathlib import Path
 import uvloop
 from figures import Better, Figure, add_option, keep, show
 from load import Result, fire, post
-from processes import HOST, Running, free_port, on_core, running
+from processes import CLIENT, HOST, SERVER, Running, free_port, on_core, running
 from subject import daemon, webhook
 
-SERVER, CLIENT = 0, 1
-"""Cores: who is measured, and who asks."""
 _VERSION = re.compile(r"version (\d+\.\d+\.\d+)")
 _ROUTES = """
 route: {receiver: nobody, group_by: [workspace], group_wait: 1h, group_interval: 1h}
@@ -56,7 +54,7 @@ def alertmanager(folder: Path) -> Iterator[tuple[Running, int]]:
     config.write_text(_ROUTES, "utf-8")
     words = [found("alertmanager") or "", f"--config.file={config}", f"--storage.path={folder / 'alertmanager'}"]
     words += [f"--web.listen-address={HOST}:{port}", "--cluster.listen-address="]
-    with running(words, core=SERVER, port=port) as process:
+    with running(words, folder, core=SERVER, port=port) as process:
         yield process, port
 
 
@@ -66,7 +64,7 @@ def blackbox_exporter(folder: Path) -> Iterator[tuple[Running, int]]:
     config, port = folder / "blackbox.yml", free_port()
     config.write_text(_MODULES, "utf-8")
     words = [found("blackbox_exporter") or "", f"--config.file={config}", f"--web.listen-address={HOST}:{port}"]
-    with running(words, core=SERVER, port=port) as process:
+    with running(words, folder, core=SERVER, port=port) as process:
         yield process, port
 
 
@@ -108,13 +106,18 @@ async def taken(
     cpu, memory = process.cpu_seconds, process.memory_mb
     result = await fire(HOST, port, requests[tenth:], connections)
     if bad := [status for status in result.statuses if not 200 <= status < 300]:
-        raise SystemExit(f"refused with {bad}")
+        raise RuntimeError(f"{process.name} answered {bad}")
     settle()
     return Taken(result, process.cpu_seconds - cpu, max(process.memory_mb - memory, 0.0))
 
 
-EVENTS = {"comment.received": "heard", "account.token_expired": "acted_on"}
-"""One that concerns no account is put on disk and acknowledged; of one that does, all that follows is counted in."""
+EVENTS = {
+    "comment.received": ("peers.heard_per_core", "peers.heard", "peers.heard_p99"),
+    "account.token_expired": ("peers.acted_on_per_core", "peers.acted_on", "peers.acted_on_p99"),
+}
+"""With the names of their figures. One that concerns no account is put on disk and acknowledged; of one that does, all
+that follows is counted in.
+"""
 
 
 def _figures(ours: Mapping[str, Taken], theirs: Taken | None, peer: str | None) -> list[Figure]:
@@ -122,20 +125,22 @@ def _figures(ours: Mapping[str, Taken], theirs: Taken | None, peer: str | None) 
 
     def both(name: str, unit: str, better: Better, one: Taken, of: Callable[[Taken], float], note: str) -> Figure:
         value = of(theirs) if theirs else None
-        return Figure(f"peers.{name}", of(one), unit, better, peer, value, note=note)
+        return Figure(name, of(one), unit, better, peer, value, note=note)
 
     found = []
-    for name, one in ours.items():
+    for event, one in ours.items():
+        per_core, by_clock, p99 = EVENTS[event]
         found += [
-            both(f"{name}_per_core", "/s", "higher", one, lambda it: it.per_core, "for a second of processor time"),
-            both(name, "/s", "higher", one, lambda it: it.result.rate, "by the clock"),
-            both(f"{name}_p99", "ms", "lower", one, lambda it: it.result.percentile(99), "under that load"),
+            both(per_core, "/s", "higher", one, lambda it: it.per_core, "for a second of processor time"),
+            both(by_clock, "/s", "higher", one, lambda it: it.result.rate, "by the clock"),
+            both(p99, "ms", "lower", one, lambda it: it.result.percentile(99), "under that load"),
         ]
-    number = len(ours["acted_on"].result.latencies)
+    broke = ours["account.token_expired"]
+    number = len(broke.result.latencies)
     note = f"growth of RSS over {number} accounts that broke; ours stand on disk"
     return [
         *found,
-        both("memory", "bytes each", "lower", ours["acted_on"], lambda it: it.memory_mb * 2**20 / number, note),
+        both("peers.memory", "bytes each", "lower", broke, lambda it: it.memory_mb * 2**20 / number, note),
     ]
 
 
@@ -143,10 +148,10 @@ async def main(alerts: int, connections: int) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="healthd-bench-") as name, on_core(CLIENT):
         folder = Path(name)
         ours = {}
-        for event, what in EVENTS.items():
-            with daemon(folder / what, core=SERVER) as one:
+        for event in EVENTS:
+            with daemon(folder / event) as one:
                 told = [webhook(event, number) for number in range(alerts)]
-                ours[what] = await taken(one.running, one.public, told, connections, one.until_worked_off)
+                ours[event] = await taken(one.running, one.public, told, connections, one.until_worked_off)
         theirs, peer = None, None
         if found("alertmanager"):
             peer = called("alertmanager")

@@ -11,15 +11,24 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 HOST = "127.0.0.1"
+SERVER, CLIENT = 0, 1
+"""Cores: of who is measured, and of who asks; the same one where there is no other."""
 PATIENCE = 120.0
 """Seconds for a program to come up, or to end."""
+_CORES = sorted(os.sched_getaffinity(0))
+"""Those that this process had at its start: it may hold itself to one, and start others on another."""
+_LINES = 20
+"""Of a log, for whoever must learn why a program failed."""
+_NUMBERS = count(1)
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -59,6 +68,9 @@ class Running:
     """A process, and what it has used so far."""
 
     process: subprocess.Popen[bytes]
+    name: str
+    log: Path
+    """Whatever it has said."""
 
     @property
     def cpu_seconds(self) -> float:
@@ -81,10 +93,6 @@ class Running:
         threads = Path(f"/proc/{self.process.pid}/task").iterdir()
         return sum(_field(thread / "status", "voluntary_ctxt_switches") for thread in threads)
 
-    @property
-    def threads(self) -> int:
-        return self._status("Threads")
-
     def _status(self, name: str) -> int:
         return _field(Path(f"/proc/{self.process.pid}/status"), name)
 
@@ -92,6 +100,14 @@ class Running:
         """As a machine that loses its power."""
         self.process.kill()
         self.process.wait(PATIENCE)
+
+    @property
+    def last_words(self) -> str:
+        """Whether it still runs, and the end of its log."""
+        code = self.process.poll()
+        state = "still runs" if code is None else f"ended with {code}"
+        lines = self.log.read_text("utf-8", "replace").splitlines()[-_LINES:]
+        return f"{self.name} {state}, " + ("its last words:\n" + "\n".join(lines) if lines else "without a word")
 
 
 def _field(status: Path, name: str) -> int:
@@ -101,26 +117,29 @@ def _field(status: Path, name: str) -> int:
 
 @contextmanager
 def running(
-    words: Sequence[str],
-    *,
-    core: int | None = None,
-    port: int | None = None,
-    environment: Mapping[str, str] | None = None,
+    words: Sequence[str], folder: Path, *, core: int | None = None, port: int | None = None
 ) -> Iterator[Running]:
-    """A program on that core (of those there are), from when it listens on the port to the end of the block."""
-    ours = sorted(os.sched_getaffinity(0))
-    cores = ours if core is None else [ours[core % len(ours)]]
-    process = subprocess.Popen(
-        words,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, **(environment or {})},
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),  # noqa: PLW1509 - before the program sees how many there are
-    )
+    """A program on that core (of those there are), from when it listens on the port to the end of the block. Its log is
+    in the folder, and what it said last goes with any error that leaves the block.
+    """
+    name = textwrap.shorten(" ".join(word for word in words if word not in {sys.executable, "-m"}), 100)
+    cores = _CORES if core is None else [_CORES[core % len(_CORES)]]
+    log = folder / f"program-{next(_NUMBERS)}.log"
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            words,
+            stdout=said,
+            stderr=said,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),  # noqa: PLW1509 - before it sees how many there are
+        )
+    started = Running(process, name, log)
     try:
         if port is not None:
-            until(lambda: _listens(port, process), f"{Path(words[0]).name} to listen")
-        yield Running(process)
+            until(lambda: _listens(port, started), f"{name} to listen")
+        yield started
+    except Exception as error:
+        error.add_note(started.last_words)
+        raise
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -130,9 +149,9 @@ def running(
             process.kill()
 
 
-def _listens(port: int, process: subprocess.Popen[bytes]) -> bool:
-    if process.poll() is not None:
-        raise SystemExit(f"{process.args!r} ended with {process.returncode} before it listened")
+def _listens(port: int, started: Running) -> bool:
+    if started.process.poll() is not None:
+        raise ChildProcessError(f"{started.name} ended before it listened")
     try:
         socket.create_connection((HOST, port), timeout=1).close()
     except OSError:
@@ -141,13 +160,13 @@ def _listens(port: int, process: subprocess.Popen[bytes]) -> bool:
 
 
 def until(true: Callable[[], bool], what: str, patience: float = PATIENCE, pause: float = 0.02) -> float:
-    """Waits for it, looking again after each pause; returns the seconds that took. Raises ``SystemExit`` that says what
-    did not come.
+    """Waits for it, looking again after each pause; returns the seconds that took. Raises ``TimeoutError`` that says
+    what did not come.
     """
     started = time.perf_counter()
     while not true():
         if time.perf_counter() - started > patience:
-            raise SystemExit(f"waited {patience:.0f} s for {what}, in vain")
+            raise TimeoutError(f"waited {patience:.0f} s for {what}, in vain")
         time.sleep(pause)
     return time.perf_counter() - started
 
@@ -156,8 +175,7 @@ def until(true: Callable[[], bool], what: str, patience: float = PATIENCE, pause
 def on_core(number: int) -> Iterator[None]:
     """Holds this process to that core, so that it does not take from whom it measures."""
     before = os.sched_getaffinity(0)
-    ours = sorted(before)
-    os.sched_setaffinity(0, {ours[number % len(ours)]})
+    os.sched_setaffinity(0, {_CORES[number % len(_CORES)]})
     try:
         yield
     finally:

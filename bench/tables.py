@@ -1,95 +1,26 @@
 """Figures as the documentation shows them: what stands between two markers of a page is made from them.
 
-``<!-- figures: beside peers checks -->`` asks for the figures of these programs that have a peer, ``over workspaces
-workspaces`` for a program's growth, a row for each size, ``limits`` for what is at its end first, ``machine`` for where
-all of it was measured.
+``<!-- figures: promises -->`` asks for what was promised and whether it holds, ``beside peers checks`` for the figures
+of these programs that have a peer, ``stores webhooks`` for a program's figures on both databases, ``over workspaces
+workspaces`` for its growth, a column for each size, ``limits`` for what is at its end first, ``machine`` for where all
+of it was measured.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from figures import Figure, written
+from figures import Better, Circumstance, Figure, written
+from titles import STORES, TITLES, circumstance, headed
 
+SIZES = frozenset({"accounts", "workspaces", "daemons"})
 _MARKED = re.compile(r"(<!-- figures: ([^>]+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 SIZES = frozenset({"accounts", "workspaces", "daemons"})
-NOTHING = "Not measured yet."
-TITLES = {
-    "checks.by_clock_to_blackbox": "single checks",
-    "checks.by_clock_to_client": "single checks",
-    "checks.per_core_to_blackbox": "single checks of one core",
-    "checks.per_core_to_client": "single checks of one core",
-    "burst.cpu_each": "processor time for one expiry",
-    "burst.to_one_person": "messages to one person, at the most",
-    "burst.to_operator": "messages to the operator",
-    "burst.to_people": "messages to people",
-    "latency.p50": "webhook to message handed over, p50",
-    "latency.p99": "webhook to message handed over, p99",
-    "peers.acted_on": "webhooks that break an account, by the clock",
-    "peers.acted_on_p99": "webhooks that break an account, p99",
-    "peers.acted_on_per_core": "webhooks that break an account, of one core",
-    "peers.heard": "webhooks that concern no account, by the clock",
-    "peers.heard_p99": "webhooks that concern no account, p99",
-    "peers.heard_per_core": "webhooks that concern no account, of one core",
-    "peers.memory": "memory",
-    "replicas.acknowledged": "acknowledged",
-    "replicas.acknowledged_p99": "p99",
-    "replicas.cpu_each": "processor time for one",
-    "replicas.evenness": "the least busy, of its fair share",
-    "replicas.takeover": "worked off after a SIGKILL",
-    "replicas.worked_off": "worked off",
-    "scale.cold_start": "start until all known",
-    "scale.cold_start_cpu": "start until all known, processor",
-    "scale.disk": "on disk, for one account",
-    "scale.inventory_cpu": "list of accounts, processor",
-    "scale.memory_at_most": "memory, the most",
-    "scale.memory_at_rest": "memory at rest",
-    "scale.no_news": "sweep without news",
-    "scale.no_news_cpu": "sweep without news, processor",
-    "scale.one_percent_broke": "sweep, 1 % broke",
-    "scale.one_percent_broke_cpu": "sweep, 1 % broke, processor",
-    "scale.page_accounts": "page of accounts",
-    "scale.page_broken": "page of broken accounts",
-    "scale.page_one_account": "page of one account",
-    "scale.page_overview": "overview",
-    "scale.page_scrape": "a scrape",
-    "scale.page_search": "a search",
-    "scale.page_search_nothing": "a search that finds nothing",
-    "scale.ready": "ready after the start",
-    "sweep.all_news": "a sweep, all new",
-    "sweep.memory": "its memory",
-    "sweep.no_news": "a sweep without news",
-    "sweep.stall": "longest stall of the event loop",
-    "webhooks.breaking": "webhooks that break an account, acknowledged",
-    "webhooks.breaking_on_disk": "webhooks that break an account, acknowledged",
-    "webhooks.breaking_p50": "webhooks that break an account, p50",
-    "webhooks.breaking_p99": "webhooks that break an account, p99",
-    "webhooks.breaking_per_core": "webhooks that break an account, of one core",
-    "webhooks.noted": "webhooks that concern no account, acknowledged",
-    "webhooks.noted_on_disk": "webhooks that concern no account, acknowledged",
-    "webhooks.noted_p50": "webhooks that concern no account, p50",
-    "webhooks.noted_p99": "webhooks that concern no account, p99",
-    "webhooks.noted_per_core": "webhooks that concern no account, of one core",
-    "workspaces.idle_cpu": "processor at rest",
-    "workspaces.memory": "memory",
-    "workspaces.ready": "ready after the start",
-    "workspaces.scrape": "a scrape, by the clock",
-    "workspaces.scrape_cpu": "a scrape, processor",
-    "workspaces.series": "series",
-    "workspaces.wakeups": "wake-ups",
-}
-"""What a figure is called in a table; a name that is not listed speaks for itself."""
-
-
-def title(name: str) -> str:
-    return TITLES.get(name, name.partition(".")[2].replace("_", " ") or name)
-
-
-def headed(name: str, unit: str) -> str:
-    """Title and unit, above a column or a curve."""
-    return title(name) if title(name) == unit else f"{title(name)}, {unit}"
+NOTHING = "not measured yet"
+DEFAULT = "sqlite"
+"""On which what names no database was measured."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +32,10 @@ class Measured:
     tables: Mapping[str, Callable[..., str]] = field(init=False)
 
     def __post_init__(self) -> None:
-        tables = {"beside": self.beside, "over": self.over, "limits": self.limits, "machine": self.where}
+        tables = {
+            "promises": self.promises, "beside": self.beside, "stores": self.stores, "over": self.over,
+            "limits": self.limits, "machine": self.where,
+        }  # fmt: skip
         object.__setattr__(self, "tables", tables)
 
     def filled(self, page: str) -> str:
@@ -114,7 +48,7 @@ class Measured:
         return _MARKED.sub(fill, page)
 
     def of(self, *programs: str) -> list[Figure]:
-        return [one for one in self.figures if one.name.partition(".")[0] in programs]
+        return [one for one in self.figures if one.program in programs and TITLES[one.name]]
 
     def where(self) -> str:
         machine = self.machine
@@ -126,27 +60,57 @@ class Measured:
             f"SQLite {machine['sqlite']}{postgres}."
         )
 
+    def promises(self) -> str:
+        lines = [
+            f"| | promised | {' | '.join(STORES.values())} |",
+            "|---|---|" + "---|" * len(STORES),
+        ]
+        for one in PROMISES:
+            cells = [self.kept(one, store) if store in one.stores else "" for store in STORES]
+            lines.append(f"| {one.what} | {one.said} | {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+    def kept(self, promise: Promise, store: str) -> str:
+        """Whether it holds on that database, and what was measured."""
+        asked = {"store": store, **promise.at}
+        for one in self.figures:
+            if one.name == promise.figure and asked.items() <= {"store": DEFAULT, **one.at}.items():
+                return f"**{'yes' if promise.holds(one.value) else 'no'}**: {amount(one.value, one.unit)}"
+        return NOTHING
+
     def beside(self, *programs: str) -> str:
         """A row for each figure with a peer, and for each of no certain size: those have tables of their own."""
         found = [one for one in self.of(*programs) if one.ratio is not None or SIZES.isdisjoint(one.at)]
         if not found:
             return NOTHING
-        return "\n".join(["| | healthd | beside | ratio |", "|---|---|---|---|", *map(_beside, found)])
+        common = {name: value for name, value in found[0].at.items() if all(one.at.get(name) == value for one in found)}
+        lines = [f"{_first(common)} | healthd | beside | ratio |", "|---|---|---|---|"]
+        for one in found:
+            title = ", ".join([TITLES[one.name], *_each(one.at, but=common)])
+            lines.append(f"| {title} | {amount(one.value, one.unit)} | {_peer([one])} |")
+        return "\n".join(lines)
+
+    def stores(self, *programs: str) -> str:
+        """A table for all that was measured under the same circumstances, with a column for each database."""
+        tables: dict[frozenset[tuple[str, Circumstance]], list[Figure]] = {}
+        for one in self.of(*programs):
+            others = frozenset((name, value) for name, value in one.at.items() if name != "store")
+            tables.setdefault(others, []).append(one)
+        return "\n\n".join(map(_by_store, tables.values())) or NOTHING
 
     def over(self, circumstance: str, *programs: str) -> str:
-        """A row for each figure, a column for each size."""
+        """A row for each figure, a column for each size; of two databases both values stand in a cell."""
         found = [one for one in self.of(*programs) if circumstance in one.at]
         if not found:
             return NOTHING
-        several = len({one.at.get("store") for one in found}) > 1
-        columns: dict[tuple[str, int], dict[str, Figure]] = {}
-        for one in found:
-            columns.setdefault((str(one.at.get("store", "")), int(one.at[circumstance])), {})[one.name] = one
-        sizes = sorted(columns, key=lambda column: (column[0] != "sqlite", column))
-        heads = [f"{size:,} {store}" if several else f"{size:,}" for store, size in sizes]
-        lines = [f"| {circumstance} | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+        stores = [store for store in STORES if any(one.at.get("store", DEFAULT) == store for one in found)]
+        sizes = sorted({int(one.at[circumstance]) for one in found})
+        values = {(one.name, one.at[circumstance], one.at.get("store", DEFAULT)): written(one.value) for one in found}
+        head = circumstance if len(stores) == 1 else f"{circumstance}: {' / '.join(STORES[store] for store in stores)}"
+        lines = [f"| {head} | {' | '.join(f'{size:,}' for size in sizes)} |", "|---" * (len(sizes) + 1) + "|"]
         for name, unit in dict.fromkeys((one.name, one.unit) for one in found):
-            cells = [written(columns[size][name].value) if name in columns[size] else "" for size in sizes]
+            rows = [[values.get((name, size, store), "–") for store in stores] for size in sizes]
+            cells = ["" if set(row) == {"–"} else _together(" / ".join(row)) for row in rows]
             lines.append(f"| {headed(name, unit)} | {' | '.join(cells)} |")
         return "\n".join(lines)
 
@@ -162,33 +126,112 @@ class Measured:
         for one in LIMITS:
             base = self.largest(one.figure)
             if base is None:
-                lines.append(f"| {one.what} | not measured yet | | {one.then} |")
+                lines.append(f"| {one.what} | {NOTHING} | | {one.then} |")
                 continue
-            at = ", ".join(_said(name, value) for name, value in base.at.items())
-            said = f"{written(base.value)} {base.unit}{f' at {at}' if at else ''}"
+            at = _said(base.at)
+            said = f"{amount(base.value, base.unit)}{f' ({at})' if at else ''}"
             lines.append(f"| {one.what} | {said} | {written(rounded(one.ends(base)))} {one.unit} | {one.then} |")
         return "\n".join(lines)
 
 
-def _beside(one: Figure) -> str:
-    at = "".join(f", {_said(name, value)}" for name, value in one.at.items())
-    ours = f"| {title(one.name)}{at} | {written(one.value)} {one.unit} "
-    if one.ratio is None or one.peer_value is None:
-        return f"{ours}| | |"
-    arrow = "↑" if one.better == "higher" else "↓"
-    return f"{ours}| {one.peer}: {written(one.peer_value)} {one.unit} | {one.ratio:.2f} {arrow} |"
+def _by_store(figures: Sequence[Figure]) -> str:
+    """These differ in nothing but their names and the database."""
+    stores = [store for store in STORES if any(one.at["store"] == store for one in figures)]
+    rows: dict[str, dict[Circumstance, Figure]] = {}
+    for one in figures:
+        rows.setdefault(one.name, {})[one.at["store"]] = one
+    heads = " | ".join(STORES[store] for store in stores)
+    lines = [f"{_first(figures[0].at, but=('store',))} | {heads} | beside | ratio |", "|---" * (len(stores) + 3) + "|"]
+    for name, row in rows.items():
+        cells = [amount(row[store].value, row[store].unit) if store in row else "" for store in stores]
+        peers = _peer([row[store] for store in stores if store in row])
+        lines.append(f"| {TITLES[name]} | {' | '.join(cells)} | {peers} |")
+    return "\n".join(lines)
 
 
-def _said(name: str, value: str | int) -> str:
-    """A circumstance: *1,000 accounts*, *sqlite*, *gate on*."""
-    if isinstance(value, int):
-        return f"{written(value)} {name}"
-    return value if name == "store" else f"{name} {value}"
+def _peer(figures: Sequence[Figure]) -> str:
+    """Two cells: what the peer did in the same runs, and the ratios."""
+    ratios = [f"{one.ratio:.2f}" for one in figures if one.ratio is not None]
+    if not ratios:
+        return "|"
+    values = dict.fromkeys(written(one.peer_value) for one in figures if one.peer_value is not None)
+    arrow = "↑" if figures[0].better == "higher" else "↓"
+    beside = f"{', '.join(values)} {figures[0].unit}"
+    return f"{figures[0].peer}: {_together(beside)} | {_together(', '.join(ratios) + ' ' + arrow)}"
+
+
+def amount(value: float, unit: str) -> str:
+    return _together(f"{written(value)} {unit}")
+
+
+def _together(words: str) -> str:
+    """Never apart at a line's end."""
+    return words.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _each(at: Mapping[str, Circumstance], but: Container[str] = ()) -> list[str]:
+    return [circumstance(name, value) for name, value in at.items() if name not in but]
+
+
+def _first(at: Mapping[str, Circumstance], but: Container[str] = ()) -> str:
+    """The cell above the titles: what holds for all of them."""
+    return f"| {_said(at, but)}".rstrip()
+
+
+def _said(at: Mapping[str, Circumstance], but: Container[str] = ()) -> str:
+    """*1,000 accounts, SQLite*."""
+    return ", ".join(_each(at, but))
 
 
 def rounded(value: float) -> float:
     """Two digits: what is computed from a measurement is no measurement."""
     return float(f"{value:.2g}")
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a figure must be, under these circumstances."""
+
+    what: str
+    figure: str
+    better: Better
+    limit: float
+    unit: str
+    at: Mapping[str, Circumstance] = field(default_factory=dict)
+    stores: Sequence[str] = tuple(STORES)
+    """Those on which it is measured."""
+
+    @property
+    def said(self) -> str:
+        return f"{'at least' if self.better == 'higher' else 'under'} {amount(self.limit, self.unit)}"
+
+    def holds(self, value: float) -> bool:
+        return value >= self.limit if self.better == "higher" else value < self.limit
+
+
+NO_ACCOUNT: Mapping[str, Circumstance] = {"event": "comment.received"}
+BREAKS: Mapping[str, Circumstance] = {"event": "account.token_expired"}
+BURST: Mapping[str, Circumstance] = {"expiries": 50_000, "gate": "on"}
+NEWCOMERS: Mapping[str, Circumstance] = {"accounts": 100_000}
+MILLION: Mapping[str, Circumstance] = {"accounts": 1_000_000}
+PROMISES = (
+    Promise(
+        "webhooks that concern no account, acknowledged", "webhooks.acknowledged", "higher", 8000, "/s", NO_ACCOUNT
+    ),
+    Promise("and their p99", "webhooks.p99", "lower", 50, "ms", NO_ACCOUNT),
+    Promise("webhooks that break an account, acknowledged", "webhooks.acknowledged", "higher", 8000, "/s", BREAKS),
+    Promise("and their p99", "webhooks.p99", "lower", 50, "ms", BREAKS),
+    Promise("single checks, of one core", "checks.per_core_to_client", "higher", 2000, "/s", stores=(DEFAULT,)),
+    Promise("from a webhook to the message handed over, p50", "latency.p50", "lower", 100, "ms"),
+    Promise("and p99", "latency.p99", "lower", 1000, "ms"),
+    Promise("50,000 expiries in a minute, digested", "burst.digested", "lower", 120, "s", BURST),
+    Promise("memory at rest, a million accounts", "scale.memory_at_rest", "lower", 120, "MB", MILLION),
+    Promise("a scrape, a million accounts", "scale.page_scrape", "lower", 50, "ms", MILLION),
+    Promise("ready after a restart, a million accounts", "scale.ready_again", "lower", 1, "s", MILLION),
+    Promise("100,000 newcomers in one answer, digested", "sweep.all_news", "lower", 3, "s", NEWCOMERS, (DEFAULT,)),
+    Promise("and the most memory until then", "scale.memory_at_most", "lower", 300, "MB", NEWCOMERS),
+)
+"""In the order of the daemon's work."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +268,7 @@ LIMITS = (
         "more daemons; the provider's allowance ends long before",
     ),
     Limit(
-        "commits: webhooks on disk", "webhooks.noted",
+        "commits: webhooks on disk", "webhooks.acknowledged",
         lambda one: one.value, "a second at once, by the clock",
         "refused with 503, and repeated by the provider; more daemons, a faster disk",
     ),

@@ -13,39 +13,31 @@ what a core to oneself would give follows from it.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import hmac
 import os
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
 import uvloop
-from daemon import SECRET, Process, cores, daemon, database, running
 from figures import Figure, add_option, keep, show
-from load import Result, fire, post
-from processes import HOST, free_port
+from load import Result, fire
+from processes import CLIENT, HOST, SERVER, Running, free_port, on_core, python, running
+from subject import daemon, database, webhook
+from titles import STORES
 
 ROUNDS = 3
 GROUP = 64
 """Rows of one commit of the bare inserts."""
+ACCOUNTS = 5000
+"""Of which the webhooks tell."""
 EVENTS = ("comment.received", "account.token_expired")
 """One of which nothing follows, and one that is worked through while the next arrive."""
-
-
-def signed(event: str, account: int, *, created_at: str | None = None, platform: str = "facebook") -> bytes:
-    """A webhook as the provider sends it, each with an id of its own."""
-    data = {"account_id": account, "platform": platform, "reason": "expired"}
-    created_at = created_at or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    body = orjson.dumps({"id": f"evt_{os.urandom(8).hex()}", "event": event, "created_at": created_at, "data": data})
-    at = str(int(time.time()))
-    digest = hmac.new(SECRET.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
-    return post("/webhooks/bench", body, {"x-smartlyq-signature": f"t={at},v1={digest}", "x-smartlyq-event": event})
 
 
 def serve_bare(port: int) -> None:
@@ -81,35 +73,41 @@ def insert_bare(file: str, number: int) -> None:
 
 def inserted(folder: Path, number: int) -> float:
     """The rate of bare inserts, on the core of what is measured."""
-    command = [sys.executable, __file__, "--insert-bare", str(folder / "bare.db"), "--requests", str(number)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        os.sched_setaffinity(process.pid, {cores()[0]})
-        said, _ = process.communicate()
-    return float(said)
+    command = python(__file__, "--insert-bare", str(folder / "bare.db"), "--requests", str(number))
+    with on_core(SERVER):
+        return float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
-async def asked(process: Process, event: str, requests: int, connections: int) -> tuple[Result, float]:
-    """What came back, and the processor time of one answer in microseconds."""
-    prepared = [signed(event, 1 + number % 5000) for number in range(requests)]
-    before = process.cpu_seconds
-    result = await fire(HOST, process.port, prepared, connections)
-    return result, (process.cpu_seconds - before) / requests * 1e6
+@dataclass(frozen=True)
+class Side:
+    """One that takes webhooks."""
+
+    name: str
+    process: Running
+    port: int
+
+    async def asked(self, event: str, requests: int, connections: int) -> tuple[Result, float]:
+        """What came back, and the processor time of one answer in microseconds."""
+        prepared = [webhook(event, 1 + number % ACCOUNTS) for number in range(requests)]
+        before = self.process.cpu_seconds
+        result = await fire(HOST, self.port, prepared, connections)
+        if any(status != 202 for status in result.statuses):
+            raise RuntimeError(f"{self.name} answered {dict(result.statuses)}")
+        return result, (self.process.cpu_seconds - before) / requests * 1e6
 
 
 async def compare(
-    event: str, requests: int, connections: int, ours: Process, bare: Process, folder: Path, store: str
+    event: str, requests: int, connections: int, sides: Sequence[Side], folder: Path, store: str
 ) -> list[Figure]:
     """The best of several rounds for each side, since a shared machine only ever slows things down."""
     results: dict[str, list[Result]] = defaultdict(list)
     costs: dict[str, list[float]] = defaultdict(list)
     inserts: list[float] = []
     for _ in range(ROUNDS):
-        for name, process in (("healthd", ours), ("bare", bare)):
-            result, cost = await asked(process, event, requests, connections)
-            if any(status != 202 for status in result.statuses):
-                raise SystemExit(f"{name} answered {dict(result.statuses)}")
-            results[name].append(result)
-            costs[name].append(cost)
+        for side in sides:
+            result, cost = await side.asked(event, requests, connections)
+            results[side.name].append(result)
+            costs[side.name].append(cost)
         inserts.append(inserted(folder, requests))
     best = {name: max(found, key=lambda one: one.rate).rate for name, found in results.items()}
     latency = [min(one.percentile(part) for one in results["healthd"]) for part in (50, 99)]
@@ -129,21 +127,21 @@ async def compare(
     ]  # fmt: skip
 
 
-async def main(requests: int, connections: int, store: str) -> list[Figure]:
-    os.sched_setaffinity(0, {cores()[1]})
+def main(requests: int, connections: int, store: str) -> list[Figure]:
     figures: list[Figure] = []
-    with tempfile.TemporaryDirectory(prefix="healthd-bench-") as name:
-        folder, port = Path(name), free_port()
-        async with (
-            database(store, folder) as url,
-            daemon(folder, url) as healthd,
-            running([__file__, "--serve-bare", str(port)], port, core=cores()[0]) as bare,
-        ):
-            print(f"{store}, {requests} requests over {connections} connections, best of {ROUNDS}:")
-            for event in EVENTS:
-                found = await compare(event, requests, connections, healthd.process, bare, folder, store)
-                show(found)
-                figures += found
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="healthd-bench-")))
+        stack.enter_context(on_core(CLIENT))
+        base = stack.enter_context(database(store, folder))
+        ours = stack.enter_context(daemon(folder, store=base.url))
+        port = free_port()
+        bare = stack.enter_context(running(python(__file__, "--serve-bare", str(port)), folder, core=SERVER, port=port))
+        sides = (Side("healthd", ours.running, ours.public), Side("bare", bare, port))
+        print(f"{store}, {requests} requests over {connections} connections, best of {ROUNDS}:")
+        for event in EVENTS:
+            found = uvloop.run(compare(event, requests, connections, sides, folder, store))
+            show(found)
+            figures += found
     return figures
 
 
@@ -151,7 +149,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--connections", type=int, default=128)
-    parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--store", choices=tuple(STORES), default="sqlite")
     add_option(parser)
     parser.add_argument("--serve-bare", type=int, metavar="PORT", help=argparse.SUPPRESS)
     parser.add_argument("--insert-bare", metavar="FILE", help=argparse.SUPPRESS)
@@ -161,4 +159,4 @@ if __name__ == "__main__":
     elif chosen.insert_bare:
         insert_bare(chosen.insert_bare, chosen.requests)
     else:
-        keep(chosen.json, uvloop.run(main(chosen.requests, chosen.connections, chosen.store)))
+        keep(chosen.json, main(chosen.requests, chosen.connections, chosen.store))

@@ -15,22 +15,15 @@ import time
 from pathlib import Path
 
 from figures import Figure, add_option, keep, show
-from processes import free_port, python, running
-from subject import Daemon, daemon
-
-PLENTY = 100_000
-"""Requests a minute: the highest limit that healthd believes."""
+from subject import Daemon, daemon, sandbox
 
 
 def measured(workspaces: int, accounts: int, seconds: float, folder: Path) -> list[Figure]:
     """The figures of a daemon with so many workspaces of so many accounts each."""
     names = [f"w{number:04}" for number in range(workspaces)]
-    port = free_port()
-    words = ["sandbox", "--port", str(port), "--accounts", str(accounts), "--rate-limit", str(PLENTY)]
-    words += [word for name in names for word in ("--workspace", name)]
-    with running(python("-m", "healthd", *words), port=port, core=1):
+    with sandbox(folder, accounts, workspaces=names) as (_, port):
         started = time.perf_counter()
-        with daemon(folder, provider=port, workspaces=names, core=0) as found:
+        with daemon(folder, provider=port, workspaces=names) as found:
             ready = time.perf_counter() - started
             found.until_known(workspaces * accounts)
             return at_rest(found, workspaces, accounts, seconds, ready)
@@ -43,9 +36,9 @@ def at_rest(found: Daemon, workspaces: int, accounts: int, seconds: float, ready
     time.sleep(seconds)
     share = (process.cpu_seconds - before) / seconds * 100
     wakeups = (process.wakeups - woken) / seconds
-    text, _ = found.scrape()
+    series = sum(not line.startswith("#") for line in found.scrape().text.splitlines())
     before = process.cpu_seconds
-    scrapes = sorted(found.scrape()[1] for _ in range(5))
+    scrapes = sorted(found.scrape().milliseconds for _ in range(5))
     scrape_cpu = (process.cpu_seconds - before) / 5 * 1000
     at = {"workspaces": workspaces, "accounts": workspaces * accounts}
     note = f"{accounts} accounts in each"
@@ -56,12 +49,8 @@ def at_rest(found: Daemon, workspaces: int, accounts: int, seconds: float, ready
         Figure("workspaces.memory", process.memory_mb, "MB", "lower", at=at, note="RSS"),
         Figure("workspaces.scrape", scrapes[2], "ms", "lower", at=at, note="the middle one of five"),
         Figure("workspaces.scrape_cpu", scrape_cpu, "ms", "lower", at=at, note="of processor time"),
-        Figure("workspaces.series", _series(text), "series", "lower", at=at, note="in one scrape"),
+        Figure("workspaces.series", series, "series", "lower", at=at, note="in one scrape"),
     ]
-
-
-def _series(text: str) -> int:
-    return sum(not line.startswith("#") for line in text.splitlines())
 
 
 def main(sizes: list[int], accounts: int, seconds: float) -> list[Figure]:
