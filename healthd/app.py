@@ -291,11 +291,11 @@ class Daemon:
         self,
         settings: Settings,
         now: Callable[[], datetime] = utc_now,
-        on_ready: Callable[[], None] = lambda: None,
+        on_built: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings = settings
         self.now = now
-        self.on_ready = on_ready
+        self.on_built = on_built
         self.metrics = Metrics(VERSION)
         self._stop = asyncio.Event()
         self._inbox = asyncio.Event()
@@ -360,23 +360,15 @@ class Daemon:
         stack.enter_context(_beside(self.wakeups.listen()))
         self.sweep.start()
         self._inbox.set()
-        self.on_ready()
+        self.on_built()
         self.ready.set()
-        late = asyncio.create_task(self._come_up_late())
         log.info("healthd.ready", version=VERSION, public=self.public_port, admin=self.admin_port)
         ended = await self._until_stopped([*servers, drain, outbox, lag])
         await self._shut_down(listeners, servers, drain, outbox)
-        for task in (lag, late):
-            task.cancel()
-        await asyncio.gather(lag, late, return_exceptions=True)
+        lag.cancel()
+        await asyncio.gather(lag, return_exceptions=True)
         if ended is not None:
             raise PartEnded("a part of healthd ended by itself; see the log") from ended
-
-    async def _come_up_late(self) -> None:
-        """What a webhook needs is there; now what an operator needs comes up."""
-        if self.settings.access.pages:
-            await self.api.load()
-            self.on_ready()
 
     async def _until_stopped(self, parts: Sequence[asyncio.Task[None]]) -> BaseException | None:
         """Returns at ``stop``, or with what ended a part: half a daemon looks alive and is not, so all of it ends."""
@@ -426,7 +418,7 @@ class Daemon:
         self.desk = Desk(store, dispatch, providers, links, self.now, self._wake_prober, self._something_due)
         self.api = Api(
             self.desk, self.engine, self.access, self.now, settings.address_checks(), settings.workspaces,
-            self._allowances,
+            self._allowances, self.on_built,
         )  # fmt: skip
         metrics.watch_allowances(self._allowances)
         metrics.begin(self.workspaces, settings.channels)
@@ -673,6 +665,12 @@ def _keep_one_heap() -> None:
 
 async def serve(settings: Settings) -> None:
     """The daemon, as the only thing in its process."""
-    # What is there at the start stays for ever. Left to the garbage collector, each full pass over it would stop all
-    # threads for a tenth of a second, and a sweep over many accounts sets off one after another.
-    await Daemon(settings, on_ready=gc.freeze).run()
+    await Daemon(settings, on_built=_leave_alone).run()
+
+
+def _leave_alone() -> None:
+    """What is there now stays for ever. Left to the garbage collector, each full pass over it would stop all threads
+    for a tenth of a second, and a sweep over many accounts sets off one after another.
+    """
+    gc.freeze()
+    gc.enable()

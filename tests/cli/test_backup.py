@@ -19,6 +19,7 @@ from tests.fresh_store import fresh_store
 SWEEPING = 'bulk_interval = "0.3s"\ninventory_interval = "0.5s"'
 QUIET = timedelta(minutes=10)
 SETTINGS = {"HEALTHD_LINK__MODE": "direct", "HEALTHD_WORKSPACES__ACME__API_KEY": "sqk_test_acme"}
+ANY_PORTS = {"HEALTHD_SERVER__LISTEN": "127.0.0.1:0", "HEALTHD_SERVER__ADMIN_LISTEN": "127.0.0.1:0"}
 
 
 def files(folder: Path) -> set[str]:
@@ -101,7 +102,7 @@ async def test_by_the_command_line_from_the_copy_to_the_restored_database(tmp_pa
 async def test_while_a_copy_is_put_back_nothing_starts_on_the_database(tmp_path: Path) -> None:
     fresh_store(tmp_path / "healthd.db")
     with guard.alone(tmp_path / "healthd.db"):
-        said = await healthd("run", folder=tmp_path, **SETTINGS, HEALTHD_ACCESS__PAGES="false")
+        said = await healthd("run", folder=tmp_path, **SETTINGS, **ANY_PORTS)
     assert said.code == 1
     assert "try again when that has ended" in said.err
 
