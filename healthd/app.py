@@ -665,12 +665,6 @@ def _keep_one_heap() -> None:
 
 async def serve(settings: Settings) -> None:
     """The daemon, as the only thing in its process."""
-    await Daemon(settings, on_built=_leave_alone).run()
-
-
-def _leave_alone() -> None:
-    """What is there now stays for ever. Left to the garbage collector, each full pass over it would stop all threads
-    for a tenth of a second, and a sweep over many accounts sets off one after another.
-    """
-    gc.freeze()
-    gc.enable()
+    # What is there now stays for ever. Left to the garbage collector, each full pass over it would stop all threads for
+    # a tenth of a second, and a sweep over many accounts sets off one after another.
+    await Daemon(settings, on_built=gc.freeze).run()

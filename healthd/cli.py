@@ -58,10 +58,13 @@ def run(config: Config = None) -> None:
     """
     import gc  # noqa: PLC0415
 
-    gc.disable()  # until all is there: there is no garbage among modules, and looking for it takes a tenth of the start
     import structlog  # noqa: PLC0415
 
+    gc.disable()  # there is no garbage among modules, and looking for it takes a tenth of the start
     from healthd import app as daemon  # noqa: PLC0415
+
+    gc.freeze()
+    gc.enable()
     from healthd import logs  # noqa: PLC0415
     from healthd.config import secret_values  # noqa: PLC0415
     from healthd.store.database import StoreUnavailable  # noqa: PLC0415
