@@ -102,6 +102,8 @@ JOB_LEASE = timedelta(seconds=60)
 """How long after a daemon has died another one does what it was doing for all of them."""
 EARLY = 0.75
 """Of an interval: how soon after a job began it may begin again. Each daemon comes by once in an interval."""
+SOON = 0.25
+"""Of an interval: how soon after a sweep began the next one comes where many wait to be confirmed."""
 STARVED_AFTER = timedelta(minutes=10)
 """How long calls may wait for their turn before that is a trouble of its own."""
 
@@ -595,16 +597,24 @@ class Sweep:
             return min(rest, ahead)
         asked = await self.probe_as_allowed(workspace, lanes)
         if lanes is URGENT and asked == URGENT_AT_ONCE:
-            self._sweep_soon(workspace)
+            await self._sweep_soon(workspace)
         return 0.0 if asked else SHORTEST_REST
 
-    def _sweep_soon(self, workspace: Workspace) -> None:
+    async def _sweep_soon(self, workspace: Workspace) -> None:
         """Many wait to be confirmed, and one sweep answers for all of them: it comes now, unless one is under way, or
-        the last one began less than half an interval ago.
+        the last one began too short a time ago.
         """
         job = self._scheduler.get_job(f"bulk:{workspace.name}")
-        ago = asyncio.get_running_loop().time() - workspace.swept_at
-        if job and not workspace.everything.locked() and ago >= self.policy.bulk_interval.total_seconds() / 2:
+        if job is None or workspace.everything.locked():
+            return
+        if self.store.shared:
+            now = self.now()
+            due_by = now + self.policy.bulk_interval * (EARLY - SOON)
+            may = await self.store.alongside(jobs.bring_forward, job.id, now, due_by)
+        else:
+            ago = asyncio.get_running_loop().time() - workspace.swept_at
+            may = ago >= self.policy.bulk_interval.total_seconds() * SOON
+        if may:
             job.modify(next_run_time=datetime.now(UTC))
 
     def _allowed(self, workspace: Workspace, lanes: Sequence[Lane]) -> Sequence[Lane]:

@@ -19,6 +19,11 @@ _TAKE = (
     )
     .values(holder=bindparam("who"), lease_until=bindparam("until"))
 )
+_SOONER = (
+    update(jobs)
+    .where(jobs.c.name == bindparam("job"), jobs.c.holder.is_(None), jobs.c.due_at <= bindparam("due_by"))
+    .values(due_at=bindparam("now"))
+)
 _MINE = update(jobs).where(jobs.c.name == bindparam("job"), jobs.c.holder == bindparam("who"))
 _KEEP = _MINE.values(lease_until=bindparam("until"))
 _DONE = _MINE.values(holder=None, lease_until=None, due_at=bindparam("due"))
@@ -33,6 +38,11 @@ def take(connection: Connection, job: str, holder: str, now: datetime, until: da
     if not connection.execute(_FIRST, {"name": job, "due_at": now}).rowcount:
         return False
     return connection.execute(_TAKE, asked).rowcount > 0
+
+
+def bring_forward(connection: Connection, job: str, now: datetime, due_by: datetime) -> bool:
+    """One that would be due by then is due now, unless somebody is at it; whether it is."""
+    return connection.execute(_SOONER, {"job": job, "now": now, "due_by": due_by}).rowcount > 0
 
 
 def keep(connection: Connection, job: str, holder: str, until: datetime) -> bool:

@@ -193,6 +193,19 @@ def test_what_is_done_is_due_again_when_it_was_said(connection: Connection) -> N
     assert work(connection, "b", NOON + HOUR)
 
 
+def test_what_is_done_can_be_due_sooner_but_not_at_once(connection: Connection) -> None:
+    def sooner(now: datetime) -> bool:
+        return jobs.bring_forward(connection, "bulk:acme", now, now + 20 * MINUTE)
+
+    work(connection, "a", NOON)
+    assert not sooner(NOON + MINUTE), "somebody is at it"
+    jobs.done(connection, "bulk:acme", "a", NOON + HOUR)
+    assert not sooner(NOON + 39 * MINUTE)
+    assert not work(connection, "b", NOON + 39 * MINUTE)
+    assert sooner(NOON + 40 * MINUTE)
+    assert work(connection, "b", NOON + 40 * MINUTE)
+
+
 def test_the_dead_lose_what_they_were_at_when_its_lease_ends_and_not_before(connection: Connection) -> None:
     work(connection, "dead", NOON)
     assert jobs.keep(connection, "bulk:acme", "dead", NOON + 2 * MINUTE)

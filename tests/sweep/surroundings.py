@@ -119,12 +119,13 @@ async def surroundings(
     profiled: bool = False,
     api_timeout: float = 5.0,
     auto_pause: bool = False,
+    url: str | None = None,
 ) -> AsyncIterator[Surroundings]:
     sandbox = Sandbox(SandboxOptions(host=HOST, port=0, workspaces=tuple(names), accounts=count, rate_limit=100_000))
     server = server_for(sandbox)
     serving = asyncio.create_task(server.serve())
     await asyncio.wait_for(server.ready.wait(), PATIENCE)
-    store = Store(fresh_store(folder / "sweep.db"))
+    store = Store(url or fresh_store(folder / "sweep.db"))
     await store.run(profiles.ensure_own, list(names))
     told: list[Change] = []
     scene: Surroundings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from healthd.core.model import Lane, State
 from healthd.store import accounts, profiles
 from healthd.sweep import SHORT_LIST_BELIEVED, SweepPolicy
+from tests.fresh_store import fresh_store
+from tests.postgres import fresh_database
 from tests.sweep.surroundings import Surroundings, surroundings
 
 MINUTE = timedelta(minutes=1)
@@ -175,9 +178,20 @@ async def test_sweep_and_inventory_of_a_workspace_take_turns(scene: Surroundings
     ]
 
 
-async def test_when_many_wait_to_be_confirmed_one_sweep_comes_for_all_of_them(tmp_path: Path) -> None:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A store of the test's own, on each kind of database."""
+    if request.param == "sqlite":
+        yield fresh_store(tmp_path / "healthd.db")
+    else:
+        with fresh_database() as found:
+            yield found
+
+
+async def test_when_many_wait_to_be_confirmed_one_sweep_comes_for_all_of_them(tmp_path: Path, url: str) -> None:
     """Long before its turn, but not right after the last one."""
-    async with surroundings(tmp_path, count=40, policy=SweepPolicy(bulk_interval=timedelta(hours=1))) as scene:
+    hourly = SweepPolicy(bulk_interval=timedelta(hours=1))
+    async with surroundings(tmp_path, count=40, policy=hourly, url=url) as scene:
         scene.sweep.start()
         workspace, everything = scene.workspace(), "/social/accounts/health"
         await scene.until(lambda: len(scene.told) >= 40, "the first sweep")
@@ -190,6 +204,7 @@ async def test_when_many_wait_to_be_confirmed_one_sweep_comes_for_all_of_them(tm
         await all_wait()
         await scene.until(lambda: len(scene.asked("/health")) >= 41, "a question about each")
         assert len(scene.asked(everything)) == 1
-        workspace.swept_at -= 1800
+        workspace.swept_at -= 900
+        scene.travel(timedelta(minutes=15))
         await all_wait()
         await scene.until(lambda: len(scene.asked(everything)) == 2, "a sweep")
