@@ -1,11 +1,12 @@
 """What every process that is forked for a test finds done already: see ``tests.processes``.
 
-The imports, and what the first message and the first command line of a process bring with them: most of these processes
-live for one of either.
+The imports, the templates of a message compiled, and the command line put together: most of these processes live for
+one command and a message or two.
 """
 
 from __future__ import annotations
 
+import functools
 import gc
 
 import aiosmtplib  # noqa: F401
@@ -27,6 +28,7 @@ from healthd.channels.wording import Wording
 from tests.crash import mortal  # noqa: F401
 
 Wording().mail(next(examples("en")).message)
+typer.main.get_command = functools.cache(typer.main.get_command)
 typer.main.get_command(cli.app)
 
 gc.collect()
