@@ -13,6 +13,8 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings
 
+from tests import compiled
+
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
@@ -22,6 +24,8 @@ settings.load_profile("healthd")
 
 # jsonschema would build the parsers of 39 grammars on import, for formats that no schema here asks for.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+
+compiled.share_among_engines()
 
 
 def pytest_configure(config: pytest.Config) -> None:

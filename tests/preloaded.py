@@ -25,8 +25,10 @@ import healthd.hooks_by_hand  # noqa: F401
 from healthd import cli
 from healthd.channels.examples import examples
 from healthd.channels.wording import Wording
+from tests import compiled
 from tests.crash import mortal  # noqa: F401
 
+compiled.share_among_engines()
 Wording().mail(next(examples("en")).message)
 typer.main.get_command = functools.cache(typer.main.get_command)
 typer.main.get_command(cli.app)
