@@ -14,12 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 _NURSERY = multiprocessing.get_context("forkserver")
-_NURSERY.set_forkserver_preload(
-    [
-        "tests.crash.mortal", "healthd.app", "healthd.api.late", "healthd.backups", "healthd.by_hand", "healthd.doctor",
-        "healthd.hooks_by_hand", "healthd.first_settings", "uvloop", "aiosmtplib", "alembic.command", "rich.table",
-    ]
-)  # fmt: skip
+_NURSERY.set_forkserver_preload(["tests.preloaded"])
 
 
 class Process:

@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -19,6 +20,7 @@ from healthd.core.model import GOOD_NEWS, NoticeKind
 from healthd.sections import Section
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
     import httpx2
@@ -128,6 +130,14 @@ def rendered(wording: Wording, message: Message, *, interactive: bool) -> Conten
     return content
 
 
+@cache
+def _authorities() -> ssl.SSLContext:
+    """Whom Slack's certificate may come from: reading them takes longer than all else of a client."""
+    import httpx2  # noqa: PLC0415
+
+    return httpx2.create_ssl_context()
+
+
 class _Slack:
     """What both ways share: the look of a message, and a client that waits no longer than it may."""
 
@@ -141,7 +151,7 @@ class _Slack:
         self._interactive = settings.signing_secret is not None
         # A connection that never came about is told apart from an answer that did not come.
         waits = httpx2.Timeout(settings.timeout, connect=settings.timeout * _CONNECT_SHARE)
-        self._client = httpx2.AsyncClient(headers=headers, timeout=waits, follow_redirects=False)
+        self._client = httpx2.AsyncClient(headers=headers, timeout=waits, follow_redirects=False, verify=_authorities())
 
     def render(self, notice: Message) -> Content:
         return rendered(self._wording, notice, interactive=self._interactive)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import PoolProxiedConnection, StaticPool
 
 from healthd.store import migrations
 
@@ -80,15 +80,23 @@ def sqlite_engine(url: str, *, readonly: bool = False, busy_timeout: float = BUS
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}").close()
 
-    begin = "BEGIN" if readonly else "BEGIN IMMEDIATE"
+    opening = "BEGIN" if readonly else "BEGIN IMMEDIATE"
 
-    # On the driver's own connection: by way of SQLAlchemy the word costs as much as all that follows it.
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        driver: Any = connection.connection.driver_connection
-        driver.execute(begin).close()
+    def begin(connection: PoolProxiedConnection) -> None:
+        driver: Any = connection.driver_connection
+        driver.execute(opening).close()
 
+    begin_by(engine, begin)
     return engine
+
+
+def begin_by(engine: Engine, begin: Callable[[PoolProxiedConnection], None]) -> None:
+    """Transactions of this engine begin by a word of ours, on the driver's own connection.
+
+    Not as a listener to the engine's events: where there is one, SQLAlchemy looks for others at each statement, which
+    is a fifth of what a short transaction costs.
+    """
+    engine.dialect.do_begin = begin  # type: ignore[assignment, method-assign]
 
 
 @dataclass(frozen=True, slots=True)

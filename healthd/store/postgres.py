@@ -17,9 +17,9 @@ import psycopg
 from psycopg.types.string import StrDumperUnknown
 from sqlalchemy import Connection, Engine, bindparam, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, PoolProxiedConnection
 
-from healthd.store.database import OPENING, Openings, StoreUnavailable
+from healthd.store.database import OPENING, Openings, StoreUnavailable, begin_by
 
 CONNECT_WITHIN = 5
 """Seconds."""
@@ -70,11 +70,11 @@ def postgres_engine(url: str, name: str = "healthd") -> Engine:
         connection.execute(_CONFIGURE)
         connection.adapters.register_dumper(str, _WithoutNul)
 
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        driver: Any = connection.connection.driver_connection
+    def begin(connection: PoolProxiedConnection) -> None:
+        driver: Any = connection.driver_connection
         driver.execute(connection.info.get(OPENING, WRITING))
 
+    begin_by(engine, begin)
     return engine
 
 

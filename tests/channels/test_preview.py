@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from healthd.channels.sentences import LANGUAGES
 from healthd.channels.wording import Wording
 from healthd.preview import build
 from tests.channels.web_peer import Slack
-from tests.web.browser import DESKTOP, PHONE, chromium
+from tests.web.browser import DESKTOP, PHONE
 
 SLUGS = [example.slug for example in examples("en")]
 
@@ -25,20 +26,20 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("gallery") / "not" / "there" / "yet", Wording())
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
-
-
-async def opened(browser: Browser, page: Path, complaints: list[str], **options: Any) -> Page:
-    context = await browser.new_context(**options)
-    tab = await context.new_page()
-    tab.on("console", lambda message: complaints.append(message.text))
-    tab.on("pageerror", lambda error: complaints.append(str(error)))
-    tab.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else complaints.append(asked.url))
-    await tab.goto(page.as_uri())
-    return tab
+@asynccontextmanager
+async def opened(browser: Browser, page: Path, **options: Any) -> AsyncIterator[Page]:
+    """A page that has nothing to complain of, and asks nobody for anything."""
+    complaints: list[str] = []
+    async with await browser.new_context(**options) as context:
+        tab = await context.new_page()
+        tab.on("console", lambda message: complaints.append(message.text))
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.on(
+            "request", lambda asked: None if asked.url.startswith(("file:", "data:")) else complaints.append(asked.url)
+        )
+        await tab.goto(page.as_uri())
+        yield tab
+    assert complaints == []
 
 
 def test_every_message_is_a_file_in_every_language_and_form(gallery: Path) -> None:
@@ -63,54 +64,52 @@ def test_only_the_languages_that_were_asked_for_are_written(tmp_path: Path) -> N
     assert '<html lang="ja"' in index.read_text("utf-8")
 
 
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("device", [DESKTOP, PHONE], ids=["desktop", "phone"])
 async def test_the_gallery_shows_every_message_asks_nobody_for_anything_and_fits_the_screen(
     browser: Browser, gallery: Path, device: dict[str, Any]
 ) -> None:
-    complaints: list[str] = []
-    page = await opened(browser, gallery, complaints, **device)
-    assert await page.locator("article").count() == len(SLUGS)
-    assert await page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-    mail = page.frame_locator("#opened iframe")
-    await mail.get_by_role("link", name="Reconnect this account").wait_for()
-    height = await page.locator("#opened iframe").evaluate("frame => frame.clientHeight")
-    inner = await mail.locator("html").evaluate("page => page.scrollHeight")
-    assert height >= inner, "a mail is shown whole"
-    assert complaints == []
+    async with opened(browser, gallery, **device) as page:
+        assert await page.locator("article").count() == len(SLUGS)
+        assert await page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        mail = page.frame_locator("#opened iframe")
+        await mail.get_by_role("link", name="Reconnect this account").wait_for()
+        height = await page.locator("#opened iframe").evaluate("frame => frame.clientHeight")
+        inner = await mail.locator("html").evaluate("page => page.scrollHeight")
+        assert height >= inner, "a mail is shown whole"
 
 
+@pytest.mark.asyncio(loop_scope="session")
 async def test_another_language_is_one_choice_away_and_the_colours_stay(browser: Browser, gallery: Path) -> None:
-    complaints: list[str] = []
-    page = await opened(browser, gallery, complaints, **DESKTOP)
-    await page.get_by_label("Colours").select_option("dark")
-    await page.get_by_label("Language").select_option(label="Deutsch")
-    await page.wait_for_url("**/de.html?scheme=dark")
-    await page.frame_locator("#opened iframe").get_by_role("link", name="Konto neu verbinden").wait_for()
-    assert await page.evaluate("document.documentElement.dataset.scheme") == "dark"
-    assert complaints == []
+    async with opened(browser, gallery, **DESKTOP) as page:
+        await page.get_by_label("Colours").select_option("dark")
+        await page.get_by_label("Language").select_option(label="Deutsch")
+        await page.wait_for_url("**/de.html?scheme=dark")
+        await page.frame_locator("#opened iframe").get_by_role("link", name="Konto neu verbinden").wait_for()
+        assert await page.evaluate("document.documentElement.dataset.scheme") == "dark"
 
 
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("language", ["de", "en", "ja"], ids=["the longest words", "English", "another script"])
 async def test_no_mail_is_wider_than_the_narrowest_phone_and_every_text_stands_out(
     browser: Browser, gallery: Path, language: str
 ) -> None:
-    complaints: list[str] = []
     narrow: dict[str, Any] = {"viewport": {"width": 320, "height": 640}}
-    page = await opened(browser, gallery.parent / language / "opened.mail.html", complaints, **narrow)
-    # Those of the platforms differ in a sentence of advice only.
-    for slug in (slug for slug in SLUGS if not slug.startswith("platform-")):
-        await page.goto((gallery.parent / language / f"{slug}.mail.html").as_uri())
-        assert await page.evaluate("document.documentElement.scrollWidth") == 320, slug
-        for scheme in ("light", "dark"):
-            await page.emulate_media(color_scheme=scheme)
-            assert await page.evaluate(FAINT) == [], (slug, scheme)
-    assert complaints == []
+    async with opened(browser, gallery.parent / language / "opened.mail.html", **narrow) as page:
+        # Those of the platforms differ in a sentence of advice only.
+        for slug in (slug for slug in SLUGS if not slug.startswith("platform-")):
+            await page.goto((gallery.parent / language / f"{slug}.mail.html").as_uri())
+            assert await page.evaluate("document.documentElement.scrollWidth") == 320, slug
+            for scheme in ("light", "dark"):
+                await page.emulate_media(color_scheme=scheme)
+                assert await page.evaluate(FAINT) == [], (slug, scheme)
 
 
+@pytest.mark.asyncio(loop_scope="session")
 async def test_what_is_faint_would_be_seen(browser: Browser, gallery: Path) -> None:
-    page = await opened(browser, gallery.parent / "en" / "opened.mail.html", [])
-    await page.add_style_tag(content="h1 { color: #999 !important }")
-    assert await page.evaluate(FAINT) == ["“Acme Coffee” on Facebook needs to be re"]
+    async with opened(browser, gallery.parent / "en" / "opened.mail.html") as page:
+        await page.add_style_tag(content="h1 { color: #999 !important }")
+        assert await page.evaluate(FAINT) == ["“Acme Coffee” on Facebook needs to be re"]
 
 
 FAINT = """() => {

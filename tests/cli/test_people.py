@@ -18,12 +18,13 @@ from healthd.app import build_engine
 from healthd.cli import app
 from healthd.config import load
 from healthd.core.model import NoticeKind, Signal, Target
-from healthd.store import access, contacts, decisions, migrations
+from healthd.store import access, contacts, decisions
 from healthd.store.database import sqlite_engine
 from healthd.store.notices import StoredNotice
 from tests.bounces import samples
 from tests.config.written import written
 from tests.engine.desk import Desk
+from tests.fresh_store import fresh_store
 from tests.logs.kept import logging_kept
 
 ADA, BOB, OPS = (Target("mail", f"{name}@acme.example") for name in ("ada", "bob", "ops"))
@@ -62,7 +63,6 @@ class Office:
         database = sqlite_engine(settings.store.url)
         try:
             with database.begin() as connection:
-                migrations.upgrade(connection)
                 yield Desk(connection, build_engine(settings), now=datetime.now(UTC) - timedelta(minutes=1))
         finally:
             database.dispose()
@@ -94,12 +94,10 @@ class Office:
 
 def office_in(folder: Path, **sections: str) -> Office:
     given = {
-        "store": f'url = "sqlite:///{folder / "healthd.db"}"',
+        "store": f'url = "{fresh_store(folder / "healthd.db")}"',
         "notices": 'default = "mail:office@acme.example"\noperator = "mail:ops@acme.example"\ngroup_wait = "0s"',
     }
-    office = Office(folder, str(written(folder, given | sections)))
-    with office.desk():
-        return office
+    return Office(folder, str(written(folder, given | sections)))
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def promtool(*arguments: str | Path) -> str:
 
 
 def load(path: Path) -> dict[str, Any]:
-    found = yaml.safe_load(path.read_text("utf-8"))
+    found = yaml.load(path.read_text("utf-8"), yaml.CSafeLoader)
     assert isinstance(found, dict)
     return found
 

@@ -55,7 +55,7 @@ def filled(file: str, variables: dict[str, str]) -> str:
 
 def written(choice: Choice) -> dict[str, Any]:
     """The file as it stands, its variables filled in."""
-    found = yaml.safe_load(filled(choice.file, environment(choice.variables)))
+    found = yaml.load(filled(choice.file, environment(choice.variables)), yaml.CSafeLoader)
     assert isinstance(found, dict)
     return found
 
