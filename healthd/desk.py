@@ -139,7 +139,7 @@ class Desk:
         target = f"desk:{who}"
         link_id = incidents.link_id(notices.notice_id(incident.id, Target("desk", who), NoticeKind.OPENED, 0))
         wanted = Link(link_id, incident.id, account_id, target, now + self.dispatch.link_lifetime, None)
-        incidents.ensure_link(connection, wanted, now)
+        incidents.ensure_links(connection, [wanted], now)
         self._note(connection, who, "link", stored)
         found = incidents.link(connection, link_id)
         if found is None or found.expires_at <= now or found.revoked_at is not None:

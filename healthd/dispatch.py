@@ -68,6 +68,10 @@ class Memory:
     decided: list[Decision] = field(default_factory=list)
     """Written together at the end, too."""
     storm_began: Storm | None = None
+    opening: dict[int, Incident] = field(default_factory=dict)
+    """Incidents that begin, by account, and what refers to them: written together, too."""
+    links: list[Link] = field(default_factory=list)
+    drafts: list[Draft] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,8 @@ class Dispatch:
         return {key: found for key, found in memory.contacts.items() if found is not None}
 
     def opened(self, case: Case, incident: Incident) -> int:
-        """An incident has begun: how many notices that means."""
+        """An incident has begun: how many notices that means. It is written with the case's memory (``remember``)."""
+        case.memory.opening[incident.account_id] = incident
         written = self._emit(case, "incident.opened", incident)
         lasting = self._in_storm(case, incident)
         holding = Holding("storm", lasting.id, STORM) if lasting is not None else self._chronic(case, incident)
@@ -203,7 +208,10 @@ class Dispatch:
         first = notices.notice_id(incident.id, recipient.target, kind, 0)
         expires = max(case.now, incident.opened_at) + self.link_lifetime
         link = Link(incidents.link_id(first), incident.id, case.account.id, recipient.target.key, expires, None)
-        incidents.ensure_link(case.connection, link, case.now)
+        if incident.account_id in case.memory.opening:
+            case.memory.links.append(link)
+        else:
+            incidents.ensure_links(case.connection, [link], case.now)
 
     def _first_due(self, case: Case, kind: NoticeKind, recipient: Recipient) -> datetime:
         place = (*case.place, case.account.profile)
@@ -229,27 +237,32 @@ class Dispatch:
         holding: Holding | None = None,
         subject: str | None = None,
     ) -> int:
-        return notices.write(
-            case.connection,
-            [
-                Draft(
-                    subject=subject or (incident.id if incident else ""),
-                    kind=kind,
-                    target=recipient.target,
-                    contact=recipient.contact,
-                    created_at=due_at,
-                    due_at=due_at,
-                    incident_id=incident.id if incident else None,
-                    account_id=case.account.id,
-                    family=case.family if recipient != ASK else "",  # each is a question of its own
-                    step=step,
-                    level=level,
-                    why=why,
-                    holding=holding,
-                )
-                for recipient in recipients
-            ],
-        )
+        drafts = [
+            Draft(
+                subject=subject or (incident.id if incident else ""),
+                kind=kind,
+                target=recipient.target,
+                contact=recipient.contact,
+                created_at=due_at,
+                due_at=due_at,
+                incident_id=incident.id if incident else None,
+                account_id=case.account.id,
+                family=case.family if recipient != ASK else "",  # each is a question of its own
+                step=step,
+                level=level,
+                why=why,
+                holding=holding,
+            )
+            for recipient in recipients
+        ]
+        return self._put(case, incident, drafts)
+
+    def _put(self, case: Case, incident: Incident | None, drafts: Sequence[Draft]) -> int:
+        """Writes notices, those of an incident that is not written yet with it. How many are new."""
+        if incident is None or incident.account_id not in case.memory.opening:
+            return notices.write(case.connection, drafts)
+        case.memory.drafts += drafts
+        return len(drafts)
 
     def resolved(self, case: Case, incident: Incident) -> int:
         """It is over: what waits is withdrawn, and who had been told is told of a repair."""
@@ -350,7 +363,7 @@ class Dispatch:
             )
             for hook in wanted
         ]  # fmt: skip
-        return notices.write(case.connection, drafts)
+        return self._put(case, incident, drafts)
 
     def _in_storm(self, case: Case, incident: Incident) -> Storm | None:
         """The storm that this incident belongs to: the one that lasts, or the one that it has just made."""
@@ -364,7 +377,7 @@ class Dispatch:
         since = case.now - self.storms.window
         if case.place not in case.memory.broken_lately:
             lately = storms.broken_lately(case.connection, workspace, platform, since)
-            case.memory.broken_lately[case.place] = lately - 1
+            case.memory.broken_lately[case.place] = lately
         case.memory.broken_lately[case.place] += 1
         broken = case.memory.broken_lately[case.place]
         if broken <= self.storms.least:
@@ -377,6 +390,7 @@ class Dispatch:
         now, since = case.now, case.now - self.storms.window
         judge_at = storm.looks_again_at(StormFacts(now, now, broken, there), now, self.storms)
         began = Storm(storms.storm_id(workspace, platform, now), workspace, platform, now, now, judge_at, broken, there)
+        self.write_openings(case.connection, case.memory, now)
         storms.begin(case.connection, began, since)
         held = notices.hold_storm(case.connection, Holding("storm", began.id, STORM))
         decisions.note(case.connection, _noted(held, "held", STORM, now))
@@ -386,8 +400,18 @@ class Dispatch:
 
     def remember(self, connection: Connection, memory: Memory, now: datetime) -> None:
         """Writes what was put off until a transaction's end."""
+        self.write_openings(connection, memory, now)
         storms.join(connection, memory.joined, now)
         decisions.note(connection, memory.decided)
+
+    def write_openings(self, connection: Connection, memory: Memory, now: datetime) -> None:
+        """Writes incidents that begin, and what refers to them."""
+        incidents.create(connection, list(memory.opening.values()))
+        incidents.ensure_links(connection, memory.links, now)
+        notices.write(connection, memory.drafts)
+        memory.opening.clear()
+        memory.links.clear()
+        memory.drafts.clear()
 
     def tell_operators(
         self,

@@ -172,6 +172,8 @@ class Engine:
                 stored = known[said.ref] = self._newcomer(workspace, first, now, profile, account_id)
             if stored is None:
                 continue
+            if stored.id in memory.opening:
+                self.dispatch.write_openings(connection, memory, now)  # what is done to it now may look for them
             observation = _without_old_pause(stored, said, now)
             step = machine.advance(stored.account, observation, self.policy, now)
             if observation.ref not in on_record and not _is_quiet(stored.account, step):
@@ -561,7 +563,6 @@ class Engine:
             opened_at=case.now,
             confirmed_at=None if effect.unconfirmed else case.now,
         )
-        incidents.create(case.connection, incident)
         case.probe_siblings = True  # one act may have broken all that is behind the login
         case.wrote(self.dispatch.opened(case.told, incident))
         case.note(opened=incident, broken_at=incident.broken_at, storm=case.memory.storm_began)

@@ -102,9 +102,8 @@ def open_for(connection: Connection, account_id: int) -> Incident | None:
     return None if row is None else _incident(row)
 
 
-def create(connection: Connection, incident: Incident) -> None:
-    connection.execute(
-        _CREATE,
+def create(connection: Connection, begun: Sequence[Incident]) -> None:
+    rows = [
         {
             "id": incident.id,
             "account_id": incident.account_id,
@@ -114,8 +113,11 @@ def create(connection: Connection, incident: Incident) -> None:
             "broken_at": incident.broken_at,
             "opened_at": incident.opened_at,
             "confirmed_at": incident.confirmed_at,
-        },
-    )
+        }
+        for incident in begun
+    ]
+    if rows:
+        connection.execute(_CREATE, rows)
 
 
 def confirm(connection: Connection, incident_id: str, now: datetime) -> bool:
@@ -281,10 +283,9 @@ def link_id(first_notice: str) -> str:
 _ENSURE_LINK = upsert(links).on_conflict_do_nothing()
 
 
-def ensure_link(connection: Connection, link: Link, now: datetime) -> None:
+def ensure_links(connection: Connection, wanted: Sequence[Link], now: datetime) -> None:
     """One link per incident and target; the one that exists stays."""
-    connection.execute(
-        _ENSURE_LINK,
+    rows = [
         {
             "id": link.id,
             "incident_id": link.incident_id,
@@ -292,8 +293,11 @@ def ensure_link(connection: Connection, link: Link, now: datetime) -> None:
             "target": link.target,
             "created_at": now,
             "expires_at": link.expires_at,
-        },
-    )
+        }
+        for link in wanted
+    ]
+    if rows:
+        connection.execute(_ENSURE_LINK, rows)
 
 
 _LINK = select(links).where(links.c.id == bindparam("wanted"))

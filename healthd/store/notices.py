@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -68,6 +68,7 @@ class Draft:
     why: str = ""
     holding: Holding | None = None
     content: Mapping[str, str] | None = None
+    trace: str | None = field(default_factory=tracing.current)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ _WRITE = upsert(notices).on_conflict_do_nothing()
 
 def write(connection: Connection, drafts: Sequence[Draft]) -> int:
     """Writes notices; one that was written before stays as it is. Returns how many are new."""
-    return sum(connection.execute(_WRITE, _row(draft)).rowcount for draft in drafts)
+    return connection.execute(_WRITE, [_row(draft) for draft in drafts]).rowcount if drafts else 0
 
 
 def _row(draft: Draft) -> dict[str, Any]:
@@ -189,7 +190,7 @@ def _row(draft: Draft) -> dict[str, Any]:
         "created_at": draft.created_at,
         "due_at": draft.due_at,
         "content": orjson.dumps(dict(draft.content)).decode() if draft.content is not None else None,
-        "trace": tracing.current(),
+        "trace": draft.trace,
     }
 
 

@@ -50,7 +50,7 @@ def add_incident(connection: Connection, stored: StoredAccount, **facts: Any) ->
             **facts,
         }
     )
-    incidents.create(connection, incident)
+    incidents.create(connection, [incident])
     return incident
 
 
@@ -61,7 +61,7 @@ def add_link(connection: Connection, incident: Incident, name: str, target: Targ
         "id": name, "incident_id": incident.id, "account_id": incident.account_id, "target": target.key,
         "expires_at": expires, "revoked_at": None, **facts,
     })  # fmt: skip
-    incidents.ensure_link(connection, link, NOON)
+    incidents.ensure_links(connection, [link], NOON)
     return link
 
 

@@ -24,10 +24,10 @@ def broken(connection: Connection, ref: str = "1", *, confirmed: bool = True) ->
     stored = add_account(connection, ref, state=State.EXPIRED)
     incidents.create(
         connection,
-        Incident(
+        [Incident(
             f"i{stored.id}", stored.id, "acme", "facebook", Cause.TOKEN, NOON, NOON,
             confirmed_at=NOON if confirmed else None,
-        ),
+        )],
     )  # fmt: skip
     pauses.want(connection, Wanted(stored.id, "acme", Action.PAUSE, NOON, NOON))
     return stored

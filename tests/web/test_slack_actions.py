@@ -109,7 +109,7 @@ def fill(connection: Connection) -> str:
         accounts.create(connection, [StoredAccount(0, account, "", f"Acme {number}", None, NOW)])
         stored = accounts.load(connection, "acme", [str(number)])[str(number)]
         incident = Incident(f"i{number}", stored.id, "acme", "facebook", Cause.TOKEN, NOW, NOW, NOW)
-        incidents.create(connection, incident)
+        incidents.create(connection, [incident])
         draft = Draft(
             subject=incident.id, kind=NoticeKind.OPENED, target=OPS, created_at=NOW, due_at=NOW,
             incident_id=incident.id, account_id=stored.id,
