@@ -104,6 +104,8 @@ EARLY = 0.75
 """Of an interval: how soon after a job began it may begin again. Each daemon comes by once in an interval."""
 SOON = 0.25
 """Of an interval: how soon after a sweep began the next one comes where many wait to be confirmed."""
+UNTIL_SWEPT = 0.5
+"""Of our share of the allowance: what is left is for the sweep, and for clicks."""
 STARVED_AFTER = timedelta(minutes=10)
 """How long calls may wait for their turn before that is a trouble of its own."""
 
@@ -121,6 +123,9 @@ class Workspace:
     posting: asyncio.Event = field(default_factory=asyncio.Event)
     """Something may be paused or resumed."""
     inventory_wanted: bool = False
+    sweep_wanted: bool = False
+    """Many wait to be confirmed, and one sweep answers for all of them."""
+    sweeping: bool = False
     troubled: set[str] = field(default_factory=lambda: set(QUESTIONS))
     """Questions whose answer may end a trouble on record: at first all, since an earlier process may have left some."""
     profiles_listed: bool = False
@@ -274,6 +279,12 @@ class Sweep:
             await job(*args)
             return
         job_name = ":".join((name, *(workspace.name for workspace in args)))
+        for workspace in args:
+            if name == "bulk" and workspace.sweep_wanted:
+                workspace.sweep_wanted = False  # another daemon's sweep answers as well
+                now = self.now()
+                due_by = now + self.policy.bulk_interval * (EARLY - SOON)
+                await self.store.alongside(jobs.bring_forward, job_name, now, due_by)
         while not await self.store.alongside(jobs.take, job_name, self.holder, began := self.now(), began + JOB_LEASE):
             lease_until = await self.store.read(jobs.held_until, job_name, began)
             if lease_until is None:
@@ -318,11 +329,25 @@ class Sweep:
         task.add_done_callback(self._running.discard)
 
     async def bulk(self, workspace: Workspace) -> int:
-        """One sweep over everything in a workspace; only what differs is written. Returns how many changes it made."""
-        if workspace.resting:
+        """One sweep over everything in a workspace, and another one where many wait for it meanwhile; only what differs
+        is written. Returns how many changes that made.
+        """
+        workspace.sweeping = True
+        try:
+            changes = await self._sweep_once(workspace)
+            while workspace.sweep_wanted and not workspace.resting and not self._stopping.is_set():
+                await self._rest(self._stopping, self._may_sweep_in(workspace))
+                changes += await self._sweep_once(workspace)
+        finally:
+            workspace.sweeping = False
+        return changes
+
+    async def _sweep_once(self, workspace: Workspace) -> int:
+        if workspace.resting or self._stopping.is_set():
             return 0
         async with workspace.everything:
             started = workspace.swept_at = asyncio.get_running_loop().time()
+            workspace.sweep_wanted = False
             try:
                 if workspace.with_profiles and not workspace.profiles_listed:
                     # Newcomers are written once then: by the sweep, as it finds them.
@@ -595,31 +620,32 @@ class Sweep:
         ahead = (due - self.now()).total_seconds()
         if ahead > 0:
             return min(rest, ahead)
-        asked = await self.probe_as_allowed(workspace, lanes)
-        if lanes is URGENT and asked == URGENT_AT_ONCE:
-            await self._sweep_soon(workspace)
-        return 0.0 if asked else SHORTEST_REST
+        return 0.0 if await self.probe_as_allowed(workspace, lanes) else SHORTEST_REST
 
-    async def _sweep_soon(self, workspace: Workspace) -> None:
-        """Many wait to be confirmed, and one sweep answers for all of them: it comes now, unless one is under way, or
-        the last one began too short a time ago.
-        """
+    def _sweep_soon(self, workspace: Workspace) -> None:
+        """The next sweep comes as soon as it may; after the one that is under way, if one is."""
         job = self._scheduler.get_job(f"bulk:{workspace.name}")
-        if job is None or workspace.everything.locked():
+        if job is None:
             return
-        if self.store.shared:
-            now = self.now()
-            due_by = now + self.policy.bulk_interval * (EARLY - SOON)
-            may = await self.store.alongside(jobs.bring_forward, job.id, now, due_by)
-        else:
-            ago = asyncio.get_running_loop().time() - workspace.swept_at
-            may = ago >= self.policy.bulk_interval.total_seconds() * SOON
-        if may:
-            job.modify(next_run_time=datetime.now(UTC))
+        workspace.sweep_wanted = True
+        if workspace.sweeping:
+            return
+        at = datetime.now(UTC) + timedelta(seconds=self._may_sweep_in(workspace))
+        if job.next_run_time is None or at < job.next_run_time:
+            job.modify(next_run_time=at)
+
+    def _may_sweep_in(self, workspace: Workspace) -> float:
+        """Seconds until a sweep that is wanted may begin, as far as this process knows."""
+        soonest = workspace.swept_at + self.policy.bulk_interval.total_seconds() * SOON
+        return max(0.0, soonest - asyncio.get_running_loop().time())
 
     def _allowed(self, workspace: Workspace, lanes: Sequence[Lane]) -> Sequence[Lane]:
-        """While the breaker is open only people's clicks go through."""
-        return tuple(lane for lane in lanes if lane is Lane.CLICK) if workspace.resting else lanes
+        """While the breaker is open only people's clicks go through; and where a sweep is to come for all who wait to
+        be confirmed, questions about each take no more than ``UNTIL_SWEPT``.
+        """
+        allowance = workspace.allowance
+        swept_soon = workspace.sweep_wanted and allowance.used >= allowance.share * UNTIL_SWEPT
+        return tuple(lane for lane in lanes if lane is Lane.CLICK) if workspace.resting or swept_soon else lanes
 
     async def probe_as_allowed(self, workspace: Workspace, lanes: Sequence[Lane]) -> int:
         """Asks about whose turn it is, as far as the breaker lets us: after its pause one at a time, to see whether the
@@ -790,6 +816,8 @@ class Sweep:
             accounts.claim_probes, workspace.name, lanes, self.now(), LEASE, limit
         )
         if urgent:
+            if len(due) == URGENT_AT_ONCE:
+                self._sweep_soon(workspace)
             await asyncio.gather(*(self._probe_now(workspace, probe) for probe in due))
         else:
             answers = await asyncio.gather(*(self._ask(workspace, probe) for probe in due))

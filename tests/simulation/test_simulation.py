@@ -15,6 +15,9 @@ from healthd.store.pauses import Action, Wanted
 from tests.simulation.life import Trouble
 from tests.simulation.simulate import Report, simulate
 
+# A kill leaves behind what the API was about to begin.
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine 'StreamingResponse:RuntimeWarning")
+
 ALL = Trouble()
 NONE = Trouble(**{entry.name: 0.0 for entry in fields(Trouble)})
 

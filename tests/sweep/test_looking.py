@@ -11,7 +11,7 @@ import pytest
 
 from healthd.core.model import Lane, State
 from healthd.store import accounts, profiles
-from healthd.sweep import SHORT_LIST_BELIEVED, SweepPolicy
+from healthd.sweep import SHORT_LIST_BELIEVED, URGENT_AT_ONCE, SweepPolicy
 from tests.fresh_store import fresh_store
 from tests.postgres import fresh_database
 from tests.sweep.surroundings import Surroundings, surroundings
@@ -208,3 +208,22 @@ async def test_when_many_wait_to_be_confirmed_one_sweep_comes_for_all_of_them(tm
         scene.travel(timedelta(minutes=15))
         await all_wait()
         await scene.until(lambda: len(scene.asked(everything)) == 2, "a sweep")
+
+
+async def test_until_that_sweep_comes_questions_about_each_leave_it_half_of_our_share(tmp_path: Path) -> None:
+    hourly = SweepPolicy(bulk_interval=timedelta(hours=1))
+    async with surroundings(tmp_path, count=100, policy=hourly) as scene:
+        scene.sweep.start()
+        workspace = scene.workspace()
+        await scene.until(lambda: len(scene.told) >= 100, "the first sweep")
+        workspace.allowance.ledger.rate_share = 60 / workspace.allowance.limit
+        ids = [(await scene.stored(account)).id for account in scene.accounts()]
+        await scene.store.run(accounts.schedule_probe, ids, scene.now(), Lane.CONFIRM)
+        workspace.urgent.set()
+        await scene.until(lambda: workspace.allowance.used >= 30, "questions about some of them")
+        await asyncio.sleep(0.5)  # more than a turn of the loop that asks
+        assert workspace.allowance.used < 30 + URGENT_AT_ONCE
+        await scene.store.run(accounts.schedule_probe, ids[-1:], scene.now(), Lane.CLICK)
+        workspace.urgent.set()
+        asked = len(scene.asked("/health"))
+        await scene.until(lambda: len(scene.asked("/health")) > asked, "the question of somebody who clicked")
