@@ -64,7 +64,7 @@ HOUR = timedelta(hours=1)
 URGENT = (Lane.CLICK, Lane.CONFIRM)
 URGENT_AT_ONCE = 16
 ROTATION_AT_ONCE = 32
-DIGEST = 2000
+DIGEST = 1000
 """Accounts in one transaction of a digest, at the most; and where much follows from each, at the least."""
 FEWEST = 20
 DIGEST_SPAN = timedelta(milliseconds=100)
