@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections import defaultdict
+import threading
+from collections import defaultdict, deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -44,6 +46,10 @@ wait for the same turn in one process only the first takes up one.
 """
 OPENING = "healthd_opening"
 """Under which a connection to PostgreSQL is told how its next transaction begins."""
+
+
+_Job = tuple[Future[Any], Callable[[], Any]]
+"""Who waits for it, and what is to be done."""
 
 
 class StoreUnavailable(Exception):
@@ -155,8 +161,10 @@ class Store:
         return Turn(self, self._writer, self._waiting[workspace], opening)
 
     async def alongside(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As ``run``, and waits for nobody's turn: for what each statement by itself leaves right."""
-        turn = Turn(self, self._appender, None, self._openings.writing)
+        """As ``run``, and waits for nobody's turn: for what each statement by itself leaves right. Where there is one
+        thread that writes, it goes before all that waits for it: a webhook has two seconds.
+        """
+        turn = Turn(self, self._appender, None, self._openings.writing, first=True)
         return await self._write(turn, fn, *args, **kwargs)
 
     async def upgrade(self) -> tuple[str | None, str]:
@@ -171,7 +179,7 @@ class Store:
     ) -> T:
         """Each transaction that writes goes through here."""
         async with turn.waiting if self.shared and turn.waiting else nullcontext():
-            return await turn.lane.run(lambda connection: fn(connection, *args, **kwargs), turn.opening)
+            return await turn.lane.run(lambda connection: fn(connection, *args, **kwargs), turn.opening, turn.first)
 
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``fn(connection, …)`` on a connection that cannot write, beside the writer. Raises as ``run`` does."""
@@ -219,6 +227,7 @@ class Turn:
     lane: _Lane
     waiting: asyncio.Lock | None
     opening: str | None
+    first: bool = False
 
     async def run(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``fn(connection, …)`` in a write transaction. Raises as ``Store.run`` does."""
@@ -234,12 +243,31 @@ class _Lane:
         self._engine = engine
         self._is_refusal = is_refusal
         self._idle: list[Connection] = []
+        self._first: deque[_Job] = deque()
+        self._others: deque[_Job] = deque()
+        self._taking = threading.Lock()
         self.works = True
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
-    async def run(self, job: Callable[[Connection], T], opening: str | None = None) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, copy_context().run, self._transact, job, opening)
+    async def run(self, job: Callable[[Connection], T], opening: str | None = None, first: bool = False) -> T:
+        """``first``: before all those that wait and are not."""
+        done: Future[T] = Future()
+        (self._first if first else self._others).append(
+            (done, partial(copy_context().run, self._transact, job, opening))
+        )
+        self._threads.submit(self._next)
+        return await asyncio.wrap_future(done)
+
+    def _next(self) -> None:
+        """Does one of the jobs that wait; there is a call for each."""
+        with self._taking:
+            done, job = (self._first or self._others).popleft()
+        if not done.set_running_or_notify_cancel():
+            return
+        try:
+            done.set_result(job())
+        except BaseException as error:  # noqa: BLE001 - it is for whoever waits
+            done.set_exception(error)
 
     def _transact(self, job: Callable[[Connection], T], opening: str | None) -> T:
         try:

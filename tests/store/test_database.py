@@ -92,6 +92,27 @@ async def test_a_reader_sees_one_moment_while_the_writer_goes_on(store: Store) -
     assert await store.read(count) == 1
 
 
+async def test_what_waits_for_nobody_goes_before_all_that_waits_to_write(store: Store) -> None:
+    """On SQLite, where one thread writes: webhooks go to disk before the messages of a storm are accounted for."""
+    began, may_end, order = threading.Event(), threading.Event(), list[str]()
+
+    def busy(_: Connection) -> None:
+        began.set()
+        may_end.wait(timeout=60)
+
+    def noted(_: Connection, name: str) -> None:
+        order.append(name)
+
+    first = asyncio.create_task(store.run(busy))
+    await asyncio.to_thread(began.wait, 60)
+    waiting = [asyncio.create_task(store.run(noted, name)) for name in ("a message", "another message")]
+    waiting.append(asyncio.create_task(store.alongside(noted, "a webhook")))
+    await asyncio.sleep(0.05)  # each of them waits for the thread now
+    may_end.set()
+    await asyncio.gather(first, *waiting)
+    assert order == ["a webhook", "a message", "another message"]
+
+
 async def test_a_locked_database_is_unavailable_and_then_available_again(store: Store, path: Path) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
