@@ -104,6 +104,8 @@ EARLY = 0.75
 """Of an interval: how soon after a job began it may begin again. Each daemon comes by once in an interval."""
 SOON = 0.25
 """Of an interval: how soon after a sweep began the next one comes where many wait to be confirmed."""
+AFTERWARDS = 0.5
+"""Seconds after a sweep for which another one is wanted at once."""
 UNTIL_SWEPT = 0.5
 """Of our share of the allowance: what is left is for the sweep, and for clicks."""
 STARVED_AFTER = timedelta(minutes=10)
@@ -329,21 +331,18 @@ class Sweep:
         task.add_done_callback(self._running.discard)
 
     async def bulk(self, workspace: Workspace) -> int:
-        """One sweep over everything in a workspace, and another one where many wait for it meanwhile; only what differs
-        is written. Returns how many changes that made.
-        """
+        """One sweep over everything in a workspace; only what differs is written. Returns how many changes it made."""
         workspace.sweeping = True
         try:
-            changes = await self._sweep_once(workspace)
-            while workspace.sweep_wanted and not workspace.resting and not self._stopping.is_set():
-                await self._rest(self._stopping, self._may_sweep_in(workspace))
-                changes += await self._sweep_once(workspace)
+            return await self._sweep_once(workspace)
         finally:
             workspace.sweeping = False
-        return changes
+            if workspace.sweep_wanted and not workspace.resting:
+                # Not in here: a job that has not ended is not begun a second time.
+                asyncio.get_running_loop().call_later(AFTERWARDS, self._sweep_soon, workspace)
 
     async def _sweep_once(self, workspace: Workspace) -> int:
-        if workspace.resting or self._stopping.is_set():
+        if workspace.resting:
             return 0
         async with workspace.everything:
             started = workspace.swept_at = asyncio.get_running_loop().time()
@@ -624,7 +623,7 @@ class Sweep:
 
     def _sweep_soon(self, workspace: Workspace) -> None:
         """The next sweep comes as soon as it may; after the one that is under way, if one is."""
-        job = self._scheduler.get_job(f"bulk:{workspace.name}")
+        job = None if self._stopping.is_set() else self._scheduler.get_job(f"bulk:{workspace.name}")
         if job is None:
             return
         workspace.sweep_wanted = True
