@@ -255,8 +255,8 @@ class _Lane:
         (self._first if first else self._others).append(
             (done, partial(copy_context().run, self._transact, job, opening))
         )
-        self._threads.submit(self._next)
-        return await asyncio.wrap_future(done)
+        asyncio.get_running_loop().run_in_executor(self._threads, self._next)
+        return done.result() if done.done() else await asyncio.wrap_future(done)
 
     def _next(self) -> None:
         """Does one of the jobs that wait; there is a call for each."""
