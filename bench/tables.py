@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from figures import Better, Circumstance, Figure, written
 from titles import STORES, TITLES, circumstance, headed
 
-SIZES = frozenset({"accounts", "workspaces", "daemons"})
 _MARKED = re.compile(r"(<!-- figures: ([^>]+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 SIZES = frozenset({"accounts", "workspaces", "daemons"})
 NOTHING = "not measured yet"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from typing import Annotated
 
@@ -56,8 +57,6 @@ def run(config: Config = None) -> None:
 
     It receives webhooks, looks at every account, tells the right people, and shows all of it to Prometheus.
     """
-    import gc  # noqa: PLC0415
-
     import structlog  # noqa: PLC0415
 
     gc.disable()  # there is no garbage among modules, and looking for it takes a tenth of the start

@@ -73,6 +73,10 @@ class Memory:
     links: list[Link] = field(default_factory=list)
     drafts: list[Draft] = field(default_factory=list)
 
+    def has_to_write(self, incident: Incident) -> bool:
+        """Whether the incident is not written yet: what refers to it waits for it."""
+        return incident.account_id in self.opening
+
 
 @dataclass(frozen=True)
 class Case:
@@ -208,7 +212,7 @@ class Dispatch:
         first = notices.notice_id(incident.id, recipient.target, kind, 0)
         expires = max(case.now, incident.opened_at) + self.link_lifetime
         link = Link(incidents.link_id(first), incident.id, case.account.id, recipient.target.key, expires, None)
-        if incident.account_id in case.memory.opening:
+        if case.memory.has_to_write(incident):
             case.memory.links.append(link)
         else:
             incidents.ensure_links(case.connection, [link], case.now)
@@ -259,7 +263,7 @@ class Dispatch:
 
     def _put(self, case: Case, incident: Incident | None, drafts: Sequence[Draft]) -> int:
         """Writes notices, those of an incident that is not written yet with it. How many are new."""
-        if incident is None or incident.account_id not in case.memory.opening:
+        if incident is None or not case.memory.has_to_write(incident):
             return notices.write(case.connection, drafts)
         case.memory.drafts += drafts
         return len(drafts)

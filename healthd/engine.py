@@ -164,12 +164,12 @@ class Engine:
         for said in observations:
             stored = known.get(said.ref)
             if stored is None and said.ref in fresh:
-                first, account_id = fresh[said.ref]
-                if said is first and (well := looks.found_well(workspace, said)) is not None:
+                naming, account_id = fresh[said.ref]
+                if said is naming and (well := looks.found_well(workspace, said)) is not None:
                     known[said.ref], change = self._found_well(well, said, now, profile, account_id)
                     heard.append(change)
                     continue
-                stored = known[said.ref] = self._newcomer(workspace, first, now, profile, account_id)
+                stored = known[said.ref] = self._newcomer(workspace, naming, now, profile, account_id)
             if stored is None:
                 continue
             if stored.id in memory.opening:
@@ -348,7 +348,7 @@ class Engine:
         """For each account never seen before, what names its platform, and the id that it will have."""
         fresh = {o.ref: o for o in observations if o.ref not in known and o.platform}
         ids = accounts.new_ids(connection, len(fresh)) if fresh else ()
-        return {ref: (first, account_id) for (ref, first), account_id in zip(fresh.items(), ids, strict=True)}
+        return {ref: (naming, account_id) for (ref, naming), account_id in zip(fresh.items(), ids, strict=True)}
 
     def _newcomer(
         self, workspace: str, seen: Observation, now: datetime, profile: str, account_id: int = 0

@@ -154,9 +154,11 @@ class _Checked(httpcore2.AsyncNetworkBackend):
 
 
 @functools.cache
-def public_authorities() -> ssl.SSLContext:
-    """What TLS connections to the world are checked against; reading it takes longer than all else of a client."""
-    return httpx2.create_ssl_context(trust_env=False)
+def public_authorities(*, trust_env: bool = False) -> ssl.SSLContext:
+    """What TLS connections to the world are checked against; reading it takes longer than all else of a client.
+    ``trust_env``: the environment may name others (``SSL_CERT_FILE``).
+    """
+    return httpx2.create_ssl_context(trust_env=trust_env)
 
 
 class GuardedTransport(httpx2.AsyncHTTPTransport):

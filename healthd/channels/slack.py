@@ -8,7 +8,6 @@ import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -20,7 +19,6 @@ from healthd.core.model import GOOD_NEWS, NoticeKind
 from healthd.sections import Section
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Mapping
 
     import httpx2
@@ -130,19 +128,13 @@ def rendered(wording: Wording, message: Message, *, interactive: bool) -> Conten
     return content
 
 
-@cache
-def _authorities() -> ssl.SSLContext:
-    """Whom Slack's certificate may come from: reading them takes longer than all else of a client."""
-    import httpx2  # noqa: PLC0415
-
-    return httpx2.create_ssl_context()
-
-
 class _Slack:
     """What both ways share: the look of a message, and a client that waits no longer than it may."""
 
     def __init__(self, settings: SlackSettings, wording: Wording, headers: Mapping[str, str]) -> None:
         import httpx2  # noqa: PLC0415
+
+        from healthd.outbound import public_authorities  # noqa: PLC0415
 
         # It logs the address of every request, and an incoming webhook's address is its secret.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -151,7 +143,9 @@ class _Slack:
         self._interactive = settings.signing_secret is not None
         # A connection that never came about is told apart from an answer that did not come.
         waits = httpx2.Timeout(settings.timeout, connect=settings.timeout * _CONNECT_SHARE)
-        self._client = httpx2.AsyncClient(headers=headers, timeout=waits, follow_redirects=False, verify=_authorities())
+        self._client = httpx2.AsyncClient(
+            headers=headers, timeout=waits, follow_redirects=False, verify=public_authorities(trust_env=True)
+        )
 
     def render(self, notice: Message) -> Content:
         return rendered(self._wording, notice, interactive=self._interactive)

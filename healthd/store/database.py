@@ -256,7 +256,7 @@ class _Lane:
             (done, partial(copy_context().run, self._transact, job, opening))
         )
         asyncio.get_running_loop().run_in_executor(self._threads, self._next)
-        return done.result() if done.done() else await asyncio.wrap_future(done)
+        return await asyncio.wrap_future(done)
 
     def _next(self) -> None:
         """Does one of the jobs that wait; there is a call for each."""
